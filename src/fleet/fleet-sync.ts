@@ -1,0 +1,89 @@
+/** Keeps an instance up with the fleet: reads the one-row state on a beat, sets the clock by it, tells who cares. */
+
+import type { ClockEvent, FleetClock, MonotonicClock } from "../clock.ts";
+
+export interface FleetState {
+  /** Postgres's clock, milliseconds since 1970. */
+  readonly databaseMs: number;
+  /** Rises with every change of any signing key. */
+  readonly directoryVersion: number;
+}
+
+export interface FleetSync {
+  /** One reading now; throws what the database throws. */
+  syncOnce(): Promise<void>;
+  start(): void;
+  /** Something may have changed: reads at once, or once more after the reading under way. */
+  poke(): void;
+  stop(): Promise<void>;
+  /** Milliseconds since the last complete reading; infinite before the first. */
+  ageMs(): number;
+}
+
+export interface FleetSyncOptions {
+  readonly clock: FleetClock;
+  readonly monotonic: MonotonicClock;
+  readonly intervalMs: number;
+  readState(): Promise<FleetState>;
+  /** Called with every reading, after the clock was set by it; a reading counts once this has resolved. */
+  onState(state: FleetState): Promise<void>;
+  onClockEvent(event: ClockEvent): void;
+  onFailure(error: unknown): void;
+}
+
+/** A timer drives it for certainty; `poke`, on NOTIFY, only makes it faster. */
+export function createFleetSync(options: FleetSyncOptions): FleetSync {
+  const { clock, monotonic, intervalMs } = options;
+  let lastSyncedAtMs = Number.NEGATIVE_INFINITY;
+  let running: Promise<void> | undefined;
+  let pokedWhileRunning = false;
+  let stopped = true;
+  let timer: NodeJS.Timeout | undefined;
+
+  async function syncOnce(): Promise<void> {
+    const sentAtMs = monotonic.nowMs();
+    const state = await options.readState();
+    const receivedAtMs = monotonic.nowMs();
+    const event = clock.observe({ sentAtMs, receivedAtMs, databaseMs: state.databaseMs });
+    if (event !== undefined) options.onClockEvent(event);
+    await options.onState(state);
+    lastSyncedAtMs = sentAtMs;
+  }
+
+  /** Beats are spread by a tenth, so that instances that lost the database together do not return in step. */
+  function schedule(): void {
+    if (stopped) return;
+    timer = setTimeout(run, intervalMs * (0.9 + Math.random() / 5));
+  }
+
+  function run(): void {
+    clearTimeout(timer);
+    pokedWhileRunning = false;
+    running = syncOnce()
+      .catch(options.onFailure)
+      .then(() => {
+        running = undefined;
+        if (pokedWhileRunning && !stopped) run();
+        else schedule();
+      });
+  }
+
+  return {
+    syncOnce,
+    start() {
+      stopped = false;
+      run();
+    },
+    poke() {
+      if (stopped) return;
+      if (running !== undefined) pokedWhileRunning = true;
+      else run();
+    },
+    async stop() {
+      stopped = true;
+      clearTimeout(timer);
+      await running;
+    },
+    ageMs: () => monotonic.nowMs() - lastSyncedAtMs,
+  };
+}

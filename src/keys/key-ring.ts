@@ -1,0 +1,84 @@
+/** The key ring: the signing keys this process holds, each beside the row that it published for it. */
+
+import { type Clock, secondMs } from "../clock.ts";
+import type { AccessTokenClaims } from "../protocol/access-token.ts";
+import { expiryMs, type PublishedKey, retirementMs } from "./published-key.ts";
+import { isDone } from "./rotation-plan.ts";
+import type { SigningKey } from "./signing-key.ts";
+
+/** What an instance offers to the issuing statement, which chooses. */
+export interface KeyOffer {
+  /** Published long enough that every instance that reaches the database serves them (I1). */
+  readonly settled: readonly string[];
+  /** Published so lately that only an instance that is alone may sign with them. */
+  readonly unsettled: readonly string[];
+}
+
+/** Signs what the issuing statement decided; see `KeyRing`. */
+export interface Signer {
+  offer(): KeyOffer;
+  /** The compact JWS; undefined where the key is not held here (any more), or would not outlive the token (I2). */
+  sign(kid: string, claims: AccessTokenClaims): string | undefined;
+}
+
+export interface KeyRing extends Signer {
+  add(signingKey: SigningKey, published: PublishedKey, settledAtMs: number): void;
+  /** The rows of the keys held, brought up to date by `refresh`. */
+  keys(): readonly PublishedKey[];
+  /** Replaces the rows by what the directory knows of them: an end that another set, a revocation. */
+  refresh(latest: (kid: string) => PublishedKey | undefined): void;
+  /** Drops the private halves of keys that are done; returns their kids. */
+  dropDone(): readonly string[];
+  dropAll(): void;
+}
+
+interface HeldKey {
+  readonly signingKey: SigningKey;
+  readonly settledAtMs: number;
+  published: PublishedKey;
+}
+
+export function createKeyRing(deps: { readonly clock: Clock; readonly verifyGraceMs: number }): KeyRing {
+  const { clock, verifyGraceMs } = deps;
+  const held = new Map<string, HeldKey>();
+
+  function drop(kid: string): void {
+    held.get(kid)?.signingKey.destroy();
+    held.delete(kid);
+  }
+
+  return {
+    offer() {
+      if (held.size === 0) return { settled: [], unsettled: [] };
+      const nowMs = clock.nowMs();
+      const usable = [...held.values()].filter(
+        ({ published }) => published.revokedAtMs === null && retirementMs(published) > nowMs,
+      );
+      const kids = (settled: boolean) =>
+        usable.filter((key) => key.settledAtMs <= nowMs === settled).map((key) => key.signingKey.kid);
+      return { settled: kids(true), unsettled: kids(false) };
+    },
+    sign(kid, claims) {
+      const key = held.get(kid);
+      if (key === undefined || claims.exp * secondMs + verifyGraceMs > expiryMs(key.published))
+        return undefined;
+      return key.signingKey.signAccessToken(claims);
+    },
+    add(signingKey, published, settledAtMs) {
+      held.set(signingKey.kid, { signingKey, published, settledAtMs });
+    },
+    keys: () => [...held.values()].map((key) => key.published),
+    refresh(latest) {
+      for (const [kid, key] of held) key.published = latest(kid) ?? key.published;
+    },
+    dropDone() {
+      const nowMs = held.size === 0 ? 0 : clock.nowMs();
+      const done = [...held.values()].filter((key) => isDone(key.published, nowMs));
+      for (const { signingKey } of done) drop(signingKey.kid);
+      return done.map((key) => key.signingKey.kid);
+    },
+    dropAll() {
+      for (const kid of [...held.keys()]) drop(kid);
+    },
+  };
+}

@@ -1,0 +1,94 @@
+/** Drives the key ring: generate, publish, and only then hold as usable; drop what is done. */
+
+import type { Clock } from "../clock.ts";
+import type { FleetSecrets } from "../fleet-secret.ts";
+import type { SigningAlg } from "../protocol/jwk.ts";
+import type { KeyRing } from "./key-ring.ts";
+import {
+  type KeyPublication,
+  type KeyTimes,
+  keyFault,
+  type PublishedKey,
+  sealPublication,
+} from "./published-key.ts";
+import type { PublishedKeyStore } from "./published-key-store.ts";
+import { plannedPublications, type RotationSettings } from "./rotation-plan.ts";
+import { generateSigningKey, type SigningKey } from "./signing-key.ts";
+
+export type KeyEvent =
+  | { readonly type: "published"; readonly key: PublishedKey }
+  | { readonly type: "dropped"; readonly kid: string }
+  | { readonly type: "refused"; readonly reason: "clock_differs" | "instance_ended" };
+
+export interface KeyRotation {
+  /** One look at the ring, and what follows from it. Throws what the store throws; safe to call again at once. */
+  tick(): Promise<void>;
+  /** Publishes no more; resolves when a publication under way has ended. */
+  stop(): Promise<void>;
+}
+
+export interface KeyRotationOptions {
+  readonly instanceId: string;
+  readonly alg: SigningAlg;
+  readonly clock: Clock;
+  readonly secrets: FleetSecrets;
+  readonly ring: KeyRing;
+  readonly store: PublishedKeyStore;
+  readonly settings: RotationSettings;
+  /** Two sync intervals: by then every instance that reaches the database serves a key whose commit we saw (I1). */
+  readonly settleMs: number;
+  /** What the directory knows of a key: ends and revocations set by others. */
+  latest(kid: string): PublishedKey | undefined;
+  /** Wipes what was dropped: a private key's memory is cleansed only when it is collected. */
+  collectGarbage(): void;
+  onEvent(event: KeyEvent): void;
+}
+
+export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
+  const { clock, ring, store, secrets, alg, instanceId } = options;
+  /** A key whose publication may or may not have been committed: tried again rather than replaced. */
+  let pending: SigningKey | undefined;
+  let running: Promise<void> | undefined;
+  let stopped = false;
+
+  async function publish(times: KeyTimes): Promise<void> {
+    pending ??= generateSigningKey(alg);
+    const { kid, x } = pending;
+    const publication: KeyPublication = { ...times, kid, x, alg, instanceId };
+    const result = await store.publish(publication, sealPublication(secrets, publication));
+    if (result.outcome !== "published") {
+      options.onEvent({ type: "refused", reason: result.outcome });
+      return;
+    }
+    const published = result.key;
+    if (published.kid !== kid || published.x !== x || keyFault(secrets, alg, published) !== undefined) {
+      throw new Error("the database holds another row than the one that was published");
+    }
+    ring.add(pending, published, clock.nowMs() + options.settleMs);
+    pending = undefined;
+    options.onEvent({ type: "published", key: published });
+  }
+
+  async function tick(): Promise<void> {
+    const dropped = ring.dropDone();
+    for (const kid of dropped) options.onEvent({ type: "dropped", kid });
+    if (dropped.length > 0) options.collectGarbage();
+    if (stopped) return;
+    ring.refresh(options.latest);
+    for (const times of plannedPublications(ring.keys(), options.settings, clock.nowMs()))
+      await publish(times);
+  }
+
+  return {
+    tick() {
+      running ??= tick().finally(() => {
+        running = undefined;
+      });
+      return running;
+    },
+    async stop() {
+      stopped = true;
+      await running?.catch(() => undefined);
+    },
+  };
+}

@@ -1,0 +1,24 @@
+/** What the key's life needs of a store; `postgres/signing-keys.ts` is one. */
+
+import type { Seal } from "../seal.ts";
+import type { KeyPublication, PublishedKey } from "./published-key.ts";
+
+export type PublishOutcome =
+  | { readonly outcome: "published"; readonly key: PublishedKey }
+  /** The times proposed are over 500 ms off the database's clock. */
+  | { readonly outcome: "clock_differs" }
+  /** The publishing instance is stopped, revoked or unknown. */
+  | { readonly outcome: "instance_ended" };
+
+export interface PublishedKeyStore {
+  /**
+   * Commits the row. Repeating a publication whose answer was lost is safe: the row that stands is returned, with
+   * the times it was first published with.
+   */
+  publish(publication: KeyPublication, seal: Seal): Promise<PublishOutcome>;
+  /**
+   * All rows whose end as published is ahead, in no order, trustworthy or not: `keyFault` judges each. Those that
+   * ended earlier are among them: who knows the key has to learn of it.
+   */
+  list(): Promise<readonly PublishedKey[]>;
+}

@@ -1,0 +1,56 @@
+/**
+ * The private half of a signing key. It is made here, used here, and exists nowhere else (invariant I4).
+ *
+ * Both calls are the ones measured to leave nothing behind: `generateKeyPairSync` on the main thread (WebCrypto's
+ * leaves the seed's SHA-512 schedule on a pool thread's stack), and `crypto.sign` (jose would export the key).
+ */
+
+import { createHash, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { type AccessTokenClaims, type AccessTokenHeader, accessTokenType } from "../protocol/access-token.ts";
+import { type SigningAlg, thumbprintInput } from "../protocol/jwk.ts";
+
+export interface SigningKey {
+  /** RFC 7638 thumbprint of the public half. */
+  readonly kid: string;
+  /** The public half: the JWK member `x` (RFC 8037 §2). */
+  readonly x: string;
+  readonly alg: SigningAlg;
+  /** The compact JWS over exactly these claims (RFC 7515 §7.1, RFC 9068 §2.1). Throws once destroyed. */
+  signAccessToken(claims: AccessTokenClaims): string;
+  /** Drops the private half. The memory is wiped when it is next collected: see `collectGarbage`. */
+  destroy(): void;
+}
+
+/** RFC 7638 thumbprint of an Ed25519 key, 43 characters. */
+export function thumbprint(x: string): string {
+  return createHash("sha256").update(thumbprintInput(x)).digest("base64url");
+}
+
+/** Makes a keypair; the private half lies in OpenSSL's secure heap where the process was started with one. */
+export function generateSigningKey(alg: SigningAlg): SigningKey {
+  const pair = generateKeyPairSync("ed25519");
+  const { x } = pair.publicKey.export({ format: "jwk" });
+  if (x === undefined) throw new Error("the public key has no x");
+  let privateKey: KeyObject | undefined = pair.privateKey;
+  const kid = thumbprint(x);
+  const header: AccessTokenHeader = { alg, typ: accessTokenType, kid };
+  const encodedHeader = encodeJson(header);
+  return {
+    kid,
+    x,
+    alg,
+    signAccessToken(claims) {
+      if (privateKey === undefined) throw new Error("this signing key was destroyed");
+      const signingInput = `${encodedHeader}.${encodeJson(claims)}`;
+      const signature = sign(null, Buffer.from(signingInput), privateKey);
+      return `${signingInput}.${signature.toString("base64url")}`;
+    },
+    destroy() {
+      privateKey = undefined;
+    },
+  };
+}
+
+function encodeJson(value: object): string {
+  return Buffer.from(JSON.stringify(value)).toString("base64url");
+}
