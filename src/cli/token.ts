@@ -1,0 +1,75 @@
+/** `keyfleet token inspect`: what a token says, the state of its key, and whether it is good. */
+
+import type { Command } from "commander";
+import { compactVerify, decodeJwt, decodeProtectedHeader, importJWK } from "jose";
+import { secondMs } from "../clock.ts";
+import type { Environment } from "../config.ts";
+import { Refusal } from "../errors.ts";
+import { toJwk } from "../keys/jwks-document.ts";
+import { keyFault, keyStateAt, type PublishedKey } from "../keys/published-key.ts";
+import { createFleetStateReader } from "../postgres/fleet-state.ts";
+import { createPublishedKeyStore } from "../postgres/signing-keys.ts";
+import { kidPattern } from "../protocol/jwk.ts";
+import { readLine } from "./prompt.ts";
+import { type Workspace, withWorkspace } from "./workspace.ts";
+
+interface Inspection {
+  readonly header: object;
+  readonly claims: Readonly<Record<string, unknown>>;
+  readonly key: string;
+  readonly verdict: string;
+}
+
+export function addTokenCommand(program: Command, environment: Environment): void {
+  program
+    .command("token")
+    .description("access tokens")
+    .command("inspect")
+    .description("reads a token from stdin; fails where it is not good")
+    .action(async () => {
+      const token = (await readLine())?.trim() ?? "";
+      const inspection = await withWorkspace(environment, (workspace) => inspect(workspace, token));
+      console.log(JSON.stringify(inspection, null, 2));
+      if (inspection.verdict !== "valid")
+        throw new Refusal("invalid_request", { description: inspection.verdict });
+    });
+}
+
+async function inspect({ pool, secrets, config }: Workspace, token: string): Promise<Inspection> {
+  const { header, claims } = decode(token);
+  const { databaseMs } = await createFleetStateReader(pool)();
+  const kid = String(header.kid);
+  const key = kidPattern.test(kid) ? await createPublishedKeyStore(pool).find(kid) : undefined;
+  const keyState =
+    key === undefined
+      ? "unknown"
+      : (keyFault(secrets, config.signingAlg, key) ?? keyStateAt(key, databaseMs));
+  const verdict = await judge(token, claims, key, keyState, databaseMs / secondMs);
+  return { header, claims, key: keyState, verdict };
+}
+
+function decode(token: string) {
+  try {
+    return { header: decodeProtectedHeader(token), claims: decodeJwt(token) };
+  } catch {
+    throw new Refusal("invalid_request", { description: "this is not a signed JWT" });
+  }
+}
+
+async function judge(
+  token: string,
+  { exp = 0, nbf = 0 }: { readonly exp?: number; readonly nbf?: number },
+  key: PublishedKey | undefined,
+  keyState: string,
+  nowSeconds: number,
+): Promise<string> {
+  if (key === undefined) return "its key is not published";
+  if (keyState !== "active" && keyState !== "retired") return `its key is ${keyState}`;
+  try {
+    await compactVerify(token, await importJWK(toJwk(key), key.alg), { algorithms: [key.alg] });
+  } catch {
+    return "its signature is wrong";
+  }
+  if (exp <= nowSeconds) return "it has expired";
+  return nbf > nowSeconds ? "it is not valid yet" : "valid";
+}

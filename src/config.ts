@@ -1,0 +1,166 @@
+/** The settings put together and checked against each other; the only reader of the environment. */
+
+import { readFileSync } from "node:fs";
+import { minuteMs, secondMs } from "./clock.ts";
+import { formatDuration } from "./duration.ts";
+import { sharedMaxAgeSeconds, staleWhileRevalidateSeconds } from "./http/published-documents.ts";
+import { createPeriodSchedule, type PeriodSchedule, shortestPeriodMs } from "./keys/period-schedule.ts";
+import { parseSecret, type Setting, SettingProblem, settings, testSettings } from "./settings.ts";
+
+type Values = { readonly [Name in keyof typeof settings]: ReturnType<(typeof settings)[Name]["read"]> };
+
+/** Durations in milliseconds. What is undefined in development is made there: see `development.ts`. */
+export interface Config extends Omit<Values, "host" | "keyRotationSchedule" | "fleetSecretFile"> {
+  readonly production: boolean;
+  readonly host: string;
+  readonly schedule: PeriodSchedule;
+}
+
+export interface ReadConfig {
+  readonly config: Config;
+  /** Weaknesses that are allowed, one line each. */
+  readonly warnings: readonly string[];
+}
+
+/** Every problem found, one line each, naming the setting. The process ends with exit code 78 (EX_CONFIG). */
+export class ConfigError extends Error {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join("\n"));
+    this.name = "ConfigError";
+    this.problems = problems;
+  }
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const secretNames = ["FLEET_SECRET", "FLEET_SECRET_ALSO"];
+
+/** The environment as it was at start; the secrets are removed from the live one, which reports and children show. */
+export function takeEnvironment(): Environment {
+  const environment = { ...process.env };
+  for (const name of secretNames) delete process.env[name];
+  return environment;
+}
+
+/** Throws `ConfigError` with every problem there is. `nowMs` only serves to try the schedule out. */
+export function readConfig(environment: Environment, nowMs: number): ReadConfig {
+  const { values, problems } = readValues(environment);
+  const production = environment["NODE_ENV"] === "production";
+  problems.push(
+    ...(production ? missingInProduction(values) : []),
+    ...contradictions(values, production, nowMs),
+  );
+  const fleetSecret = values.fleetSecret ?? readSecretFile(values.fleetSecretFile, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  const { keyRotationSchedule, fleetSecretFile: _, ...rest } = values as Values;
+  const config: Config = {
+    ...rest,
+    production,
+    fleetSecret,
+    host: values.host ?? (production ? "0.0.0.0" : "127.0.0.1"),
+    databaseListenUrl: values.databaseListenUrl ?? values.databaseUrl,
+    schedule: createPeriodSchedule(keyRotationSchedule),
+  };
+  return { config, warnings: weaknesses(config) };
+}
+
+/** A value whose text is bad is left out, so that the others can still be checked. An empty text counts as unset. */
+function readValues(environment: Environment): { values: Partial<Values>; problems: string[] } {
+  const table: Readonly<Record<string, Setting<unknown>>> =
+    environment["NODE_ENV"] === "test" ? { ...settings, ...testSettings } : settings;
+  const values: Record<string, unknown> = {};
+  const problems: string[] = [];
+  for (const [key, setting] of Object.entries(table)) {
+    const text = environment[setting.name] || setting.default;
+    try {
+      if (text !== undefined) values[key] = setting.read(text);
+    } catch (error) {
+      if (!(error instanceof SettingProblem)) throw error;
+      problems.push(error.message);
+    }
+  }
+  return { values: values as Partial<Values>, problems };
+}
+
+function readSecretFile(path: string | undefined, problems: string[]): Buffer | undefined {
+  if (path === undefined) return undefined;
+  try {
+    const secret = parseSecret(readFileSync(path, "utf8").trim());
+    if (secret === undefined) problems.push(`FLEET_SECRET_FILE must hold ${settings.fleetSecret.takes}`);
+    return secret;
+  } catch {
+    problems.push("FLEET_SECRET_FILE cannot be read");
+    return undefined;
+  }
+}
+
+function missingInProduction(values: Partial<Values>): string[] {
+  const problems: string[] = [];
+  if (values.databaseUrl === undefined) problems.push("DATABASE_URL is required in production");
+  if (values.issuer === undefined) problems.push("ISSUER is required in production");
+  else if (!values.issuer.startsWith("https:")) problems.push("ISSUER must be an https url in production");
+  if (values.fleetSecret === undefined && values.fleetSecretFile === undefined) {
+    problems.push("FLEET_SECRET or FLEET_SECRET_FILE is required in production");
+  }
+  return problems;
+}
+
+/** How long a new key may stay hidden in shared caches, and a minute for slow consumers. */
+const leastPropagationDelayMs = (sharedMaxAgeSeconds + staleWhileRevalidateSeconds) * secondMs + minuteMs;
+
+function contradictions(values: Partial<Values>, production: boolean, nowMs: number): string[] {
+  const problems: string[] = [];
+  const { keyRotationSchedule, keyPropagationDelayMs, fleetSecret, fleetSecretFile } = values;
+  if (keyRotationSchedule !== undefined && keyPropagationDelayMs !== undefined) {
+    problems.push(...scheduleContradictions(keyRotationSchedule, keyPropagationDelayMs, nowMs));
+  }
+  if (production && keyPropagationDelayMs !== undefined && keyPropagationDelayMs < leastPropagationDelayMs) {
+    problems.push(
+      `KEY_PROPAGATION_DELAY must be at least ${formatDuration(leastPropagationDelayMs)} in production`,
+    );
+  }
+  if (fleetSecret !== undefined && fleetSecretFile !== undefined) {
+    problems.push("FLEET_SECRET and FLEET_SECRET_FILE exclude each other");
+  }
+  if (values.port !== 0 && values.port === values.metricsPort)
+    problems.push("METRICS_PORT must differ from PORT");
+  return problems;
+}
+
+function scheduleContradictions(expression: string, propagationDelayMs: number, nowMs: number): string[] {
+  try {
+    const shortestMs = shortestPeriodMs(createPeriodSchedule(expression), nowMs);
+    if (shortestMs > propagationDelayMs) return [];
+    return [
+      `KEY_ROTATION_SCHEDULE has a period of ${formatDuration(shortestMs)}, ` +
+        `which must be longer than KEY_PROPAGATION_DELAY (${formatDuration(propagationDelayMs)})`,
+    ];
+  } catch {
+    return ["KEY_ROTATION_SCHEDULE never occurs"];
+  }
+}
+
+function weaknesses(config: Config): string[] {
+  const warnings: string[] = [];
+  if (!config.production && config.keyPropagationDelayMs < leastPropagationDelayMs) {
+    const least = formatDuration(leastPropagationDelayMs);
+    warnings.push(
+      `KEY_PROPAGATION_DELAY is under ${least}: consumers behind a cache may reject valid tokens`,
+    );
+  }
+  for (const [name, text] of [
+    ["DATABASE_URL", config.databaseUrl],
+    ["DATABASE_LISTEN_URL", config.databaseListenUrl],
+  ] as const) {
+    if (
+      config.production &&
+      text !== undefined &&
+      new URL(text).searchParams.get("sslmode") !== "verify-full"
+    ) {
+      warnings.push(`${name} has no sslmode=verify-full: the database's identity is not verified`);
+    }
+  }
+  return warnings;
+}

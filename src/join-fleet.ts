@@ -1,0 +1,169 @@
+/** An instance's part in the fleet: its keys, its view of everybody's, and what keeps both going. */
+
+import { createBackground } from "./background.ts";
+import { type ClockEvent, createFleetClock, type FleetClock, monotonicClock, secondMs } from "./clock.ts";
+import type { Config } from "./config.ts";
+import { createFleetSync, type FleetState, type FleetSync } from "./fleet/fleet-sync.ts";
+import { createInstance } from "./fleet/instance.ts";
+import type { FleetSecrets } from "./fleet-secret.ts";
+import type { Directory } from "./keys/directory.ts";
+import { createDirectoryFollower } from "./keys/follow-directory.ts";
+import { createKeyRing, type Signer } from "./keys/key-ring.ts";
+import { createKeyRotation } from "./keys/key-rotation.ts";
+import { createGarbageCollector } from "./keys/secure-heap.ts";
+import type { Logger } from "./logger.ts";
+import type { Metrics } from "./metrics.ts";
+import { createFleetStateReader } from "./postgres/fleet-state.ts";
+import { createInstanceStore } from "./postgres/instances.ts";
+import { startListening } from "./postgres/listen.ts";
+import { migrate } from "./postgres/migrate.ts";
+import { createPool, endPool, type Pool, servingTimeouts } from "./postgres/pool.ts";
+import { prune } from "./postgres/prune.ts";
+import { createPublishedKeyStore } from "./postgres/signing-keys.ts";
+import {
+  createClockReporter,
+  createKeyReporter,
+  createRejectionReporter,
+  createSyncReporter,
+} from "./report.ts";
+import type { IssuingSettings } from "./tokens/issuing.ts";
+
+export interface FleetOptions {
+  readonly config: Config;
+  readonly databaseUrl: string;
+  /** Straight to Postgres, not through a transaction pooler. */
+  readonly databaseListenUrl: string;
+  readonly secrets: FleetSecrets;
+  readonly logger: Logger;
+}
+
+export interface FleetMembership {
+  readonly pool: Pool;
+  readonly clock: FleetClock;
+  readonly sync: FleetSync;
+  readonly ring: Signer;
+  readonly directory: Directory;
+  readonly issuing: IssuingSettings;
+  /** Resolves when this instance can issue tokens; retries until the database is there. */
+  start(): Promise<void>;
+  refreshGauges(): void;
+  /** Retires the keys, in the database and in memory. Never throws. */
+  stop(): Promise<void>;
+}
+
+const poolSize = 10;
+
+export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembership {
+  const { config, logger, secrets } = options;
+  const instance = createInstance();
+  const pool = createPool({
+    url: options.databaseUrl,
+    max: poolSize,
+    timeouts: servingTimeouts,
+    onError: () => metrics.databaseErrors.inc(),
+  });
+  const clock = createFleetClock(monotonicClock);
+  const store = createPublishedKeyStore(pool);
+  const keptAfterRetirementMs = config.accessTokenTtlMs + config.verifyGraceMs;
+  const ring = createKeyRing({ clock, verifyGraceMs: config.verifyGraceMs });
+  const { directory, follow } = createDirectoryFollower({
+    clock,
+    secrets,
+    alg: config.signingAlg,
+    store,
+    onRejected: createRejectionReporter(logger, metrics),
+  });
+  const instances = createInstanceStore(pool);
+  const reportClock = createClockReporter(logger, metrics);
+  const reportSync = createSyncReporter(logger, metrics);
+  const sync = createFleetSync({
+    clock,
+    monotonic: monotonicClock,
+    intervalMs: config.fleetSyncIntervalMs,
+    readState: createFleetStateReader(pool),
+    async onState(state: FleetState) {
+      await follow(state.directoryVersion);
+      reportSync();
+    },
+    onClockEvent(event: ClockEvent) {
+      const jumpedAhead = event.type === "adopted" && event.byMs > 0;
+      if (jumpedAhead) directory.keepKnownKeysUntil(clock.nowMs() + keptAfterRetirementMs);
+      reportClock(event);
+    },
+    onFailure: reportSync,
+  });
+  const rotation = createKeyRotation({
+    instanceId: instance.id,
+    alg: config.signingAlg,
+    clock,
+    secrets,
+    ring,
+    store,
+    settings: {
+      schedule: config.schedule,
+      propagationDelayMs: config.keyPropagationDelayMs,
+      keptAfterRetirementMs,
+      jitter: Math.random(),
+    },
+    settleMs: 2 * config.fleetSyncIntervalMs,
+    latest(kid) {
+      const found = directory.find(kid);
+      return found.status === "unknown" ? undefined : found.key;
+    },
+    collectGarbage: createGarbageCollector(),
+    onEvent: createKeyReporter(logger, metrics),
+  });
+  const background = createBackground({
+    instance,
+    instances,
+    sync,
+    rotation,
+    ring,
+    logger,
+    async migrate() {
+      const applied = await migrate({ url: options.databaseListenUrl });
+      if (applied.length > 0) logger.info({ applied }, "migrated the database");
+    },
+    async prune() {
+      for (const [table, rows] of Object.entries(await prune(pool))) metrics.prunedRows.inc({ table }, rows);
+    },
+  });
+  const listener = startListening({
+    url: options.databaseListenUrl,
+    pool,
+    channels: ["keyfleet_directory"],
+    onNotification: () => sync.poke(),
+    onConnected: () => sync.poke(),
+    onLost: (reason) => logger.warn({ reason }, "notifications do not arrive: polling alone"),
+  });
+
+  return {
+    pool,
+    clock,
+    sync,
+    ring,
+    directory,
+    issuing: {
+      instanceId: instance.id,
+      propagationDelayMs: config.keyPropagationDelayMs,
+      accessTokenTtlMs: config.accessTokenTtlMs,
+      verifyGraceMs: config.verifyGraceMs,
+    },
+    start: () => background.start(),
+    refreshGauges() {
+      metrics.directoryKeys.set(directory.snapshot().keys.length);
+      metrics.fleetSyncAge.set(sync.ageMs() / secondMs);
+      metrics.clockError.set(clock.errorMs() / secondMs);
+      metrics.listening.set(listener.isHearing() ? 1 : 0);
+    },
+    async stop() {
+      await background.stop();
+      await instances.stop(instance.id).catch((error: unknown) => {
+        logger.warn({ err: error }, "the keys could not be retired: they expire by themselves");
+      });
+      ring.dropAll();
+      await listener.close();
+      await endPool(pool);
+    },
+  };
+}

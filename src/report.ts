@@ -1,0 +1,71 @@
+/** What becomes of events in the log and in the metrics: each is told once, and counted every time. */
+
+import type { ClockEvent } from "./clock.ts";
+import type { RejectedKey } from "./keys/follow-directory.ts";
+import type { KeyEvent } from "./keys/key-rotation.ts";
+import type { Logger } from "./logger.ts";
+import type { Metrics } from "./metrics.ts";
+
+/** Hears every failure, and every success: logs the first failure of a row of them, and that it is over. */
+export type OutcomeReporter = (error?: unknown) => void;
+
+export function createOutcomeReporter(logger: Logger, what: string): OutcomeReporter {
+  let failing = false;
+  return (error) => {
+    if (error !== undefined && !failing) logger.warn({ err: error }, `${what} fails`);
+    if (error === undefined && failing) logger.info(`${what} works again`);
+    failing = error !== undefined;
+  };
+}
+
+export function createSyncReporter(logger: Logger, metrics: Metrics): OutcomeReporter {
+  const report = createOutcomeReporter(logger, "reading the fleet's state");
+  return (error) => {
+    metrics.fleetSyncs.inc({ outcome: error === undefined ? "done" : "failed" });
+    report(error);
+  };
+}
+
+export function createClockReporter(logger: Logger, metrics: Metrics): (event: ClockEvent) => void {
+  return (event) => {
+    if (event.type === "set") return;
+    if (event.type === "stepped") metrics.clockSteps.inc();
+    const by = { by_ms: Math.round(event.byMs) };
+    if (event.type === "stepped")
+      logger.error(by, "the database's clock stepped: nothing is issued until it is sure");
+    else logger.warn(by, "the database's clock is followed again");
+  };
+}
+
+export function createKeyReporter(logger: Logger, metrics: Metrics): (event: KeyEvent) => void {
+  return (event) => {
+    metrics.keyEvents.inc({ event: event.type });
+    if (event.type === "published") {
+      const { kid, activatesAtMs, retiresAtMs } = event.key;
+      const times = { activates_at: toIsoTime(activatesAtMs), retires_at: toIsoTime(retiresAtMs) };
+      logger.info({ kid, ...times }, "published a signing key");
+    } else if (event.type === "dropped")
+      logger.info({ kid: event.kid }, "dropped the private half of a retired key");
+    else logger.warn({ reason: event.reason }, "the database refused a signing key");
+  };
+}
+
+/** A row that is not served is an alarm, once; it stays a number in the metrics as long as it is there. */
+export function createRejectionReporter(
+  logger: Logger,
+  metrics: Metrics,
+): (rejected: readonly RejectedKey[]) => void {
+  let told = new Set<string>();
+  return (rejected) => {
+    metrics.directoryRejectedKeys.set(rejected.length);
+    for (const { kid, fault } of rejected) {
+      if (!told.has(kid))
+        logger.error({ kid: kid.slice(0, 64), fault }, "a row of signing_keys is not served");
+    }
+    told = new Set(rejected.map(({ kid }) => kid));
+  };
+}
+
+function toIsoTime(timeMs: number): string {
+  return new Date(timeMs).toISOString();
+}
