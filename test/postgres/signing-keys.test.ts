@@ -1,0 +1,181 @@
+import { randomUUID } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { createInstance } from "../../src/fleet/instance.ts";
+import {
+  type KeyPublication,
+  keyFault,
+  keyStateAt,
+  type PublishedKey,
+  sealPublication,
+} from "../../src/keys/published-key.ts";
+import { generateSigningKey } from "../../src/keys/signing-key.ts";
+import { createInstanceStore } from "../../src/postgres/instances.ts";
+import { createPool, endPool, type Pool, servingTimeouts } from "../../src/postgres/pool.ts";
+import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
+import { eventually, testSecrets } from "../support/accounts.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
+
+let database: TestDatabase;
+let pool: Pool;
+const instance = createInstance();
+const keys = () => createPublishedKeyStore(pool);
+const instances = () => createInstanceStore(pool);
+
+beforeEach(async () => {
+  database = await freshDatabase();
+  pool = createPool({ url: database.url, max: 4, timeouts: servingTimeouts, onError: () => undefined });
+  await instances().register(instance);
+});
+afterEach(async () => {
+  await endPool(pool);
+  await database.drop();
+});
+
+async function databaseNowMs(): Promise<number> {
+  const { rows } = await pool.query<{ now: number }>("select clock_timestamp() as now");
+  return Math.round(rows[0]?.now ?? 0);
+}
+
+async function publication(changes: Partial<KeyPublication> = {}): Promise<KeyPublication> {
+  const { kid, x } = generateSigningKey("EdDSA");
+  const nowMs = await databaseNowMs();
+  const times = { activatesAtMs: nowMs, retiresAtMs: nowMs + 60_000, expiresAtMs: nowMs + 90_000 };
+  return { kid, x, alg: "EdDSA", instanceId: instance.id, publishedAtMs: nowMs, ...times, ...changes };
+}
+
+async function publish(changes: Partial<KeyPublication> = {}): Promise<PublishedKey> {
+  const row = await publication(changes);
+  const result = await keys().publish(row, sealPublication(testSecrets, row));
+  if (result.outcome !== "published") throw new Error(result.outcome);
+  return result.key;
+}
+
+async function directoryVersion(): Promise<number> {
+  const { rows } = await pool.query<{ version: number }>(
+    "select directory_version as version from keyfleet.fleet_state",
+  );
+  return rows[0]?.version ?? -1;
+}
+
+describe("publishing", () => {
+  test("gives the row back as it was sealed, to the millisecond", async () => {
+    const key = await publish();
+    expect(keyFault(testSecrets, "EdDSA", key)).toBeUndefined();
+    expect(await keys().list()).toEqual([key]);
+  });
+
+  test("again, when the first answer was lost, gives the row of the first time", async () => {
+    const first = await publish();
+    const later = { ...first, publishedAtMs: first.publishedAtMs + 100_000 };
+    const again = await keys().publish(later, sealPublication(testSecrets, later));
+    expect(again).toEqual({ outcome: "published", key: first });
+  });
+
+  test.each([-700, 700])("is refused with a time that is %p ms off the database's clock", async (byMs) => {
+    const nowMs = await databaseNowMs();
+    const row = await publication({ publishedAtMs: nowMs + byMs, activatesAtMs: nowMs + 1000 });
+    const result = await keys().publish(row, sealPublication(testSecrets, row));
+    expect(result).toEqual({ outcome: "clock_differs" });
+  });
+
+  test("is refused to an instance that is stopped, or unknown", async () => {
+    await instances().stop(instance.id);
+    await expect(publish()).rejects.toThrow("instance_ended");
+    await expect(publish({ instanceId: randomUUID() })).rejects.toThrow("instance_ended");
+  });
+
+  test("raises the directory's version, and so does an end", async () => {
+    const before = await directoryVersion();
+    await publish();
+    expect(await directoryVersion()).toBe(before + 1);
+    await instances().stop(instance.id);
+    expect(await directoryVersion()).toBeGreaterThan(before + 1);
+  });
+});
+
+describe("a published key is a fact", () => {
+  test.each([
+    "expires_at = expires_at + interval '1 day'",
+    "activates_at = activates_at - interval '1 second'",
+    "instance_id = instance_id, x = 'A' || substr(x, 2)",
+    "alg = 'Ed25519'",
+    "published_at = published_at - interval '1 hour'",
+  ])("set %s is refused", async (change) => {
+    const { kid } = await publish();
+    await expect(
+      pool.query(`update keyfleet.signing_keys set ${change} where kid = $1`, [kid]),
+    ).rejects.toThrow();
+  });
+
+  test("its end may be set, then only move earlier", async () => {
+    const { kid } = await publish();
+    const setEnd = (sql: string) =>
+      pool.query(`update keyfleet.signing_keys set retired_early_at = ${sql} where kid = $1`, [kid]);
+    await setEnd("now() + interval '10 seconds'");
+    await setEnd("now() + interval '5 seconds'");
+    await expect(setEnd("now() + interval '20 seconds'")).rejects.toThrow("earlier");
+    await expect(setEnd("null")).rejects.toThrow("earlier");
+  });
+
+  test("it is revoked once and for all", async () => {
+    const { kid } = await publish();
+    const revoke = (sql: string) =>
+      pool.query(`update keyfleet.signing_keys set revoked_at = ${sql} where kid = $1`, [kid]);
+    await revoke("now()");
+    await expect(revoke("null")).rejects.toThrow("stays revoked");
+  });
+
+  test("it is not deleted before its end", async () => {
+    const { kid } = await publish();
+    await expect(pool.query("delete from keyfleet.signing_keys where kid = $1", [kid])).rejects.toThrow(
+      "unexpired",
+    );
+  });
+
+  test("its kid is the thumbprint of its key", async () => {
+    const row = await publication({ kid: generateSigningKey("EdDSA").kid });
+    await expect(keys().publish(row, sealPublication(testSecrets, row))).rejects.toThrow("check constraint");
+  });
+});
+
+describe("stopping an instance", () => {
+  test("retires its current key by now, and withdraws its next", async () => {
+    const current = await publish();
+    const next = await publish({ activatesAtMs: current.retiresAtMs - 1000 });
+    const beforeMs = await databaseNowMs();
+    await instances().stop(instance.id);
+    const [stopped, withdrawn] = await Promise.all([keys().find(current.kid), keys().find(next.kid)]);
+    expect(stopped?.retiredEarlyAtMs).toBeGreaterThanOrEqual(beforeMs);
+    expect(withdrawn?.retiredEarlyAtMs).toBeLessThan(next.activatesAtMs);
+    const nowMs = await databaseNowMs();
+    const states = (await keys().list()).map((key) => [key.kid, keyStateAt(key, nowMs)]);
+    expect(new Map(states as [string, string][])).toEqual(
+      new Map([
+        [current.kid, "retired"],
+        [next.kid, "expired"],
+      ]),
+    );
+  });
+
+  test("waits for a statement that issues under its key: the end is after what was issued", async () => {
+    const { kid } = await publish();
+    const issuing = await pool.connect();
+    await issuing.query("begin");
+    const { rows } = await issuing.query<{ now: number }>(
+      "select clock_timestamp() as now from keyfleet.signing_keys where kid = $1 for share",
+      [kid],
+    );
+    const stopped = instances().stop(instance.id);
+    await eventually(async () => {
+      const { rows: waiting } = await pool.query("select from pg_locks where not granted");
+      return waiting.length > 0;
+    });
+    const { rows: committed } = await issuing.query<{ now: number }>("select clock_timestamp() as now");
+    await issuing.query("commit");
+    issuing.release();
+    await stopped;
+    const key = await keys().find(kid);
+    expect(key?.retiredEarlyAtMs).toBeGreaterThanOrEqual(Math.floor(committed[0]?.now ?? Number.NaN));
+    expect(rows).toHaveLength(1);
+  });
+});

@@ -1,0 +1,55 @@
+/** Databases of a test's own, on the server that global-setup started. */
+
+import { randomBytes } from "node:crypto";
+import pg from "pg";
+
+export interface TestDatabase {
+  readonly url: string;
+  readonly pool: pg.Pool;
+  drop(): Promise<void>;
+}
+
+/** With the schema, as a copy of the migrated template. */
+export function freshDatabase(): Promise<TestDatabase> {
+  // A copy by files takes 20 ms, one through the write-ahead log 33.
+  return createDatabase("template template_keyfleet strategy file_copy");
+}
+
+/** With nothing in it. */
+export function emptyDatabase(): Promise<TestDatabase> {
+  return createDatabase("template template0 strategy file_copy");
+}
+
+async function createDatabase(source: string): Promise<TestDatabase> {
+  const name = `test_${process.env["JEST_WORKER_ID"] ?? "0"}_${randomBytes(6).toString("hex")}`;
+  await administer(`create database ${name} ${source}`);
+  const url = new URL(administrationUrl());
+  url.pathname = name;
+  const pool = new pg.Pool({ connectionString: url.href, max: 5 });
+  // Connections that drop() cuts while they are idle.
+  pool.on("error", () => undefined);
+  return {
+    url: url.href,
+    pool,
+    async drop() {
+      await pool.end();
+      await administer(`drop database ${name} with (force)`);
+    },
+  };
+}
+
+async function administer(statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: administrationUrl() });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+function administrationUrl(): string {
+  const url = process.env["TEST_DATABASE_URL"];
+  if (!url) throw new Error("TEST_DATABASE_URL is not set: test/support/global-setup.ts sets it for jest");
+  return url;
+}

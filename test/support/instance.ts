@@ -1,0 +1,95 @@
+/** Real instances: processes of the built program, each told to pick its own ports. */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { secureHeapFlags } from "../../src/keys/secure-heap.ts";
+
+export const mainPath = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
+export const testSecret = randomBytes(32).toString("base64url");
+
+/** Fast enough for tests: periods, delays and hashes as short as they may be. */
+export const fastSettings = {
+  NODE_ENV: "test",
+  HOST: "127.0.0.1",
+  PORT: "0",
+  METRICS_PORT: "0",
+  BCRYPT_COST: "4",
+  HASH_WORKERS: "1",
+  FLEET_SYNC_INTERVAL: "50ms",
+  KEY_PROPAGATION_DELAY: "0s",
+  SHUTDOWN_DRAIN: "0s",
+  FLEET_SECRET: testSecret,
+} as const;
+
+export type Settings = Readonly<Record<string, string>>;
+
+export interface TestInstance {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string;
+  readonly metricsUrl: string;
+  readonly issuer: string;
+  readonly instanceId: string;
+  readonly process: ChildProcess;
+  /** Everything it wrote to stdout and stderr so far. */
+  output(): string;
+  /** Sends the signal and waits for the end; resolves to the exit code, null where the signal killed it. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+export interface StartOptions {
+  readonly databaseUrl: string;
+  readonly settings?: Settings;
+  /** Given to Node before the program, such as `--import`. */
+  readonly nodeFlags?: readonly string[];
+  /** `false`: resolves as soon as it listens. */
+  readonly untilReady?: boolean;
+}
+
+/** Resolves when the instance can issue tokens. Rejects, with its output, where it ends before. */
+export async function startInstance(options: StartOptions): Promise<TestInstance> {
+  const { databaseUrl, settings = {}, nodeFlags = [], untilReady = true } = options;
+  const child = spawn(
+    process.execPath,
+    [...secureHeapFlags, ...nodeFlags, mainPath, "serve", "--no-banner"],
+    {
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
+      env: { PATH: process.env["PATH"], ...fastSettings, DATABASE_URL: databaseUrl, ...settings },
+    },
+  );
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on("data", (text: Buffer) => {
+      output += text.toString();
+    });
+  }
+  const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
+  const told = new Map<string, Record<string, unknown>>();
+  await new Promise<void>((resolve, reject) => {
+    child.on("message", (message: Record<string, unknown>) => {
+      told.set(String(message["type"]), message);
+      if (message["type"] === (untilReady ? "ready" : "listening")) resolve();
+    });
+    void exited.then((code) => reject(new Error(`the instance ended with ${code}:\n${output}`)));
+  });
+  const listening = told.get("listening") ?? {};
+  return {
+    url: `http://127.0.0.1:${listening["port"]}`,
+    metricsUrl: `http://127.0.0.1:${listening["metricsPort"]}/metrics`,
+    issuer: String(listening["issuer"]),
+    instanceId: String(told.get("ready")?.["instanceId"]),
+    process: child,
+    output: () => output,
+    stop(signal = "SIGTERM") {
+      child.kill(signal);
+      return exited;
+    },
+  };
+}
+
+/** A value of `/metrics`, 0 where it is not there: `keyfleet_logins_total{outcome="success"}`. */
+export async function readMetric(instance: TestInstance, name: string): Promise<number> {
+  const text = await (await fetch(instance.metricsUrl)).text();
+  const line = text.split("\n").find((candidate) => candidate.startsWith(`${name} `));
+  return line === undefined ? 0 : Number(line.slice(name.length + 1));
+}
