@@ -109,7 +109,7 @@ function healthOf(fleet: FleetMembership, config: Config, isDraining: () => bool
     issuing: () => ({
       database: sync.ageMs() < syncIsLateMs,
       clock: clock.isSteady(),
-      signing_key: ring.offer().settled.length > 0,
+      signing_key: ring.canSign(),
     }),
   };
 }

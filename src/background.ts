@@ -80,7 +80,7 @@ export function createBackground(options: BackgroundOptions): Background {
       );
       loops.push(startLoop(heartbeatEveryMs, beat, createOutcomeReporter(logger, "heartbeat")));
       await pruning.start();
-      while (!stopped && ring.offer().settled.length === 0) await pause(20);
+      while (!stopped && !ring.canSign()) await pause(20);
     },
     async stop() {
       stopped = true;

@@ -8,7 +8,7 @@ import { createInstance } from "./fleet/instance.ts";
 import type { FleetSecrets } from "./fleet-secret.ts";
 import type { Directory } from "./keys/directory.ts";
 import { createDirectoryFollower } from "./keys/follow-directory.ts";
-import { createKeyRing, type Signer } from "./keys/key-ring.ts";
+import { createKeyRing, type KeyRing } from "./keys/key-ring.ts";
 import { createKeyRotation } from "./keys/key-rotation.ts";
 import { createGarbageCollector } from "./keys/secure-heap.ts";
 import type { Logger } from "./logger.ts";
@@ -41,7 +41,7 @@ export interface FleetMembership {
   readonly pool: Pool;
   readonly clock: FleetClock;
   readonly sync: FleetSync;
-  readonly ring: Signer;
+  readonly ring: KeyRing;
   readonly directory: Directory;
   readonly issuing: IssuingSettings;
   /** Resolves when this instance can issue tokens; retries until the database is there. */

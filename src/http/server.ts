@@ -9,7 +9,7 @@ export interface HttpServer {
   close(graceMs: number): Promise<void>;
 }
 
-/** Throws what the system throws where the port is taken. Port 0 picks a free one. */
+/** Port 0 picks a free one. Throws where the port is taken, and what the system throws. */
 export async function listen(listener: RequestListener, host: string, port: number): Promise<HttpServer> {
   const server = createServer(
     {
@@ -24,7 +24,10 @@ export async function listen(listener: RequestListener, host: string, port: numb
   );
   server.maxRequestsPerSocket = 10_000;
   await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const taken = error.code === "EADDRINUSE";
+      reject(taken ? new Error(`port ${port} of ${host} is in use`, { cause: error }) : error);
+    });
     server.listen(port, host, resolve);
   });
   return { port: (server.address() as AddressInfo).port, close: (graceMs) => close(server, graceMs) };

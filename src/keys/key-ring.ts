@@ -23,6 +23,8 @@ export interface Signer {
 
 export interface KeyRing extends Signer {
   add(signingKey: SigningKey, published: PublishedKey, settledAtMs: number): void;
+  /** Whether a token could be signed now without being alone: a settled key is active. */
+  canSign(): boolean;
   /** The rows of the keys held, brought up to date by `refresh`. */
   keys(): readonly PublishedKey[];
   /** Replaces the rows by what the directory knows of them: an end that another set, a revocation. */
@@ -47,13 +49,18 @@ export function createKeyRing(deps: { readonly clock: Clock; readonly verifyGrac
     held.delete(kid);
   }
 
+  /** Neither revoked nor retired; `next` is among them, for the statement may come after the boundary. */
+  function usableAt(nowMs: number): readonly HeldKey[] {
+    return [...held.values()].filter(
+      ({ published }) => published.revokedAtMs === null && retirementMs(published) > nowMs,
+    );
+  }
+
   return {
     offer() {
       if (held.size === 0) return { settled: [], unsettled: [] };
       const nowMs = clock.nowMs();
-      const usable = [...held.values()].filter(
-        ({ published }) => published.revokedAtMs === null && retirementMs(published) > nowMs,
-      );
+      const usable = usableAt(nowMs);
       const kids = (settled: boolean) =>
         usable.filter((key) => key.settledAtMs <= nowMs === settled).map((key) => key.signingKey.kid);
       return { settled: kids(true), unsettled: kids(false) };
@@ -66,6 +73,11 @@ export function createKeyRing(deps: { readonly clock: Clock; readonly verifyGrac
     },
     add(signingKey, published, settledAtMs) {
       held.set(signingKey.kid, { signingKey, published, settledAtMs });
+    },
+    canSign() {
+      if (held.size === 0) return false;
+      const nowMs = clock.nowMs();
+      return usableAt(nowMs).some((key) => key.settledAtMs <= nowMs && key.published.activatesAtMs <= nowMs);
     },
     keys: () => [...held.values()].map((key) => key.published),
     refresh(latest) {

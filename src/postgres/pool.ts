@@ -80,7 +80,8 @@ export function isDatabaseAway(error: unknown): boolean {
 }
 
 /** Connection exceptions, operator intervention, insufficient resources, lock and statement timeouts; sockets. */
-const awayCodes = /^(08|57P|53)|^(57014|55P03|40001|40P01|25P03|25006)$|^E[A-Z]+$/;
+const awayCodes =
+  /^(08|57P|53)|^(57014|55P03|40001|40P01|25P03|25006)$|^(ECONN[A-Z]+|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN))$/;
 const awayMessages =
   /timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool/i;
 

@@ -1,0 +1,102 @@
+import { expect, test } from "@jest/globals";
+import { createKeyRing } from "../../src/keys/key-ring.ts";
+import type { PublishedKey } from "../../src/keys/published-key.ts";
+import { generateSigningKey } from "../../src/keys/signing-key.ts";
+import type { AccessTokenClaims } from "../../src/protocol/access-token.ts";
+
+const second = 1000;
+
+function setUp() {
+  let nowMs = 0;
+  const ring = createKeyRing({ clock: { nowMs: () => nowMs }, verifyGraceMs: 10 * second });
+  /** Active from 100 s to 200 s, kept until 260 s; settled at `settledAtMs`. */
+  const add = (settledAtMs: number, changes: Partial<PublishedKey> = {}) => {
+    const signingKey = generateSigningKey("EdDSA");
+    const times = { publishedAtMs: 0, activatesAtMs: 100, retiresAtMs: 200, expiresAtMs: 260 };
+    const published = Object.fromEntries(Object.entries(times).map(([name, at]) => [name, at * second]));
+    ring.add(
+      signingKey,
+      {
+        ...(published as unknown as typeof times),
+        kid: signingKey.kid,
+        x: signingKey.x,
+        alg: "EdDSA",
+        instanceId: "one",
+        retiredEarlyAtMs: null,
+        revokedAtMs: null,
+        seal: { secretId: "", seal: Buffer.alloc(0) },
+        ...changes,
+      },
+      settledAtMs,
+    );
+    return signingKey.kid;
+  };
+  const setTime = (seconds: number) => {
+    nowMs = seconds * second;
+  };
+  return { ring, add, setTime };
+}
+
+function claims(expSeconds: number): AccessTokenClaims {
+  const times = { iat: expSeconds - 1, nbf: expSeconds - 1, exp: expSeconds };
+  return { iss: "i", sub: "s", aud: "a", jti: "j", client_id: "c", scope: "", rid: "r", ...times };
+}
+
+test("a key is offered as unsettled until it has settled", () => {
+  const { ring, add, setTime } = setUp();
+  const kid = add(5 * second);
+  expect(ring.offer()).toEqual({ settled: [], unsettled: [kid] });
+  setTime(5);
+  expect(ring.offer()).toEqual({ settled: [kid], unsettled: [] });
+});
+
+test("the next key is offered before it is active, but does not make the ring ready", () => {
+  const { ring, add, setTime } = setUp();
+  const kid = add(0);
+  setTime(99);
+  expect(ring.offer().settled).toEqual([kid]);
+  expect(ring.canSign()).toBe(false);
+  setTime(100);
+  expect(ring.canSign()).toBe(true);
+});
+
+test("a retired or revoked key is not offered", () => {
+  const { ring, add, setTime } = setUp();
+  add(0);
+  add(0, { revokedAtMs: 1 });
+  add(0, { retiredEarlyAtMs: 150 * second });
+  setTime(199);
+  expect(ring.offer().settled).toHaveLength(1);
+  setTime(200);
+  expect(ring.offer().settled).toEqual([]);
+});
+
+test("a key signs no token that it would not outlive by the grace", () => {
+  const { ring, add } = setUp();
+  const kid = add(0);
+  expect(ring.sign(kid, claims(250))).toBeDefined();
+  expect(ring.sign(kid, claims(251))).toBeUndefined();
+  expect(ring.sign("another", claims(250))).toBeUndefined();
+});
+
+test("an end that others set is learnt, and what was chosen before it is still signed for a while", () => {
+  const { ring, add, setTime } = setUp();
+  const kid = add(0);
+  ring.refresh(
+    (asked) => ring.keys().map((key) => ({ ...key, kid: asked, retiredEarlyAtMs: 150 * second }))[0],
+  );
+  setTime(154);
+  expect(ring.dropDone()).toEqual([]);
+  expect(ring.sign(kid, claims(200))).toBeDefined();
+  setTime(155);
+  expect(ring.dropDone()).toEqual([kid]);
+  expect(ring.sign(kid, claims(200))).toBeUndefined();
+});
+
+test("dropping all leaves nothing to sign with", () => {
+  const { ring, add } = setUp();
+  const kid = add(0);
+  ring.dropAll();
+  expect(ring.offer()).toEqual({ settled: [], unsettled: [] });
+  expect(ring.sign(kid, claims(150))).toBeUndefined();
+});
