@@ -1,0 +1,121 @@
+/** Widely used token verifiers, each set up as its own documentation says and with its own defaults. */
+
+import { createPublicKey } from "node:crypto";
+import type { AddressInfo } from "node:net";
+import { JwtVerifier } from "aws-jwt-verify";
+import { SimpleFetcher } from "aws-jwt-verify/https";
+import { SimpleJwksCache } from "aws-jwt-verify/jwk";
+import express from "express";
+import { auth } from "express-oauth2-jwt-bearer";
+import { createVerifier } from "fast-jwt";
+import buildGetJwks from "get-jwks";
+import { createRemoteJWKSet, jwtVerify } from "jose";
+import * as oauth from "oauth4webapi";
+import type { TlsFront } from "./tls-front.ts";
+
+/** All that a resource server is told. */
+export interface Trust {
+  readonly issuer: string;
+  readonly audience: string;
+  /** In front of the issuer, for the one that fetches over https alone. */
+  readonly tlsFront: TlsFront;
+}
+
+export interface StockConsumer {
+  /** The token's subject; throws whatever the library throws. */
+  verify(token: string): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+const nothingToClose = { close: () => Promise.resolve() };
+
+export async function jose({ issuer, audience }: Trust): Promise<StockConsumer> {
+  const keys = createRemoteJWKSet(new URL(`${issuer}/.well-known/jwks.json`));
+  return {
+    ...nothingToClose,
+    async verify(token) {
+      const { payload } = await jwtVerify(token, keys, { issuer, audience });
+      return payload.sub;
+    },
+  };
+}
+
+export async function awsJwtVerify({ issuer, audience, tlsFront }: Trust): Promise<StockConsumer> {
+  const fetcher = new SimpleFetcher({ defaultRequestOptions: { ...tlsFront.clientOptions } });
+  const verifier = JwtVerifier.create(
+    { issuer, audience, jwksUri: `${tlsFront.url}/.well-known/jwks.json` },
+    { jwksCache: new SimpleJwksCache({ fetcher }) },
+  );
+  return {
+    ...nothingToClose,
+    async verify(token) {
+      return (await verifier.verify(token)).sub;
+    },
+  };
+}
+
+/** `getPublicKey`, which its documentation shows, cannot convert an OKP key; `getJwk` leaves that to Node. */
+export async function fastJwtWithGetJwks({ issuer, audience }: Trust): Promise<StockConsumer> {
+  const getJwks = buildGetJwks({ issuersWhitelist: [issuer], providerDiscovery: true });
+  const verify = createVerifier({
+    allowedIss: issuer,
+    allowedAud: audience,
+    async key({ header }: { header: Record<string, string> }) {
+      const { kid = "", alg = "" } = header;
+      const jwk = await getJwks.getJwk({ kid, alg, domain: issuer });
+      return createPublicKey({ key: jwk, format: "jwk" }).export({ type: "spki", format: "pem" });
+    },
+  });
+  return {
+    ...nothingToClose,
+    async verify(token) {
+      return (await verify(token)).sub;
+    },
+  };
+}
+
+/** `algorithm` is where it looks for the metadata: OpenID Connect's place, or RFC 8414's. */
+export async function oauth4webapi(
+  { issuer, audience }: Trust,
+  algorithm: "oidc" | "oauth2",
+): Promise<StockConsumer> {
+  const overHttp = { [oauth.allowInsecureRequests]: true };
+  const issuerUrl = new URL(issuer);
+  const response = await oauth.discoveryRequest(issuerUrl, { algorithm, ...overHttp });
+  const server = await oauth.processDiscoveryResponse(issuerUrl, response);
+  return {
+    ...nothingToClose,
+    async verify(token) {
+      const request = new Request("https://api.example/orders", {
+        headers: { authorization: `Bearer ${token}` },
+      });
+      return (await oauth.validateJwtAccessToken(server, request, audience, overHttp)).sub;
+    },
+  };
+}
+
+/** A small API of its own, asked over HTTP; what it refuses is thrown as the challenge that it answered with. */
+export async function expressOauth2JwtBearer({ issuer, audience }: Trust): Promise<StockConsumer> {
+  const app = express();
+  // Its default handler prints every refusal.
+  app.set("env", "test");
+  app.use(auth({ issuerBaseURL: issuer, audience }));
+  app.get("/orders", (request, response) => {
+    response.json(request.auth?.payload.sub);
+  });
+  const server = app.listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    async verify(token) {
+      const headers = { authorization: `Bearer ${token}` };
+      const response = await fetch(`http://127.0.0.1:${port}/orders`, { headers });
+      if (!response.ok) throw new Error(response.headers.get("www-authenticate") ?? String(response.status));
+      return response.json();
+    },
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
