@@ -1,0 +1,8 @@
+/** `npm run bench`: every benchmark, its results as ratios within one run. Nothing here is a test. */
+
+import { benchDocuments } from "./documents.js";
+import { benchLogin } from "./login.js";
+
+await benchDocuments();
+await benchLogin();
+process.exit();
