@@ -175,7 +175,7 @@ describe("sequences", () => {
     ["digits and letters", "2w3e4r5t"],
     ["letters and digits", "q1w2e3r4"],
     ["the alphabet, going round", "yzabxyza"],
-    ["digits, going round", "89012901"],
+    ["digits, going round", "89018901"],
   ])("%s: not counted", (_line, run) => {
     expect(listlessPolicy.check(`vX2!kd9${distinctCharacters(8)}`, "alice")).toBeUndefined();
     expect(listlessPolicy.check(`vX2!kd9${run}`, "alice")).toBe("sequence");
