@@ -45,10 +45,10 @@ export function createLoginThrottle(counters: AttemptCounters, secrets: FleetSec
     `${kind}:${authenticate(secrets.current, "throttle key", JSON.stringify(parts)).toString("base64url")}`;
 
   /** An attempt under way counts as failed; before another is refused for that, its outcome is waited for. */
-  async function take({ counter, key }: Limit): Promise<void> {
+  async function take({ counter, key, spared }: Limit): Promise<void> {
     for (;;) {
       const waitMs = await counter.take(key);
-      if (waitMs === undefined) return underWay.begin(key);
+      if (waitMs === undefined || spared) return underWay.begin(key);
       await counter.giveBack(key);
       const ended = underWay.nextEnd(key);
       if (ended === undefined) {
@@ -64,7 +64,7 @@ export function createLoginThrottle(counters: AttemptCounters, secrets: FleetSec
       { counter: counters.nameAndAddress, key: keyFor("name-address", username, addressBlock) },
       { counter: counters.address, key: keyFor("address", addressBlock) },
     ];
-    return knownAddress ? limits : [...limits, { counter: counters.name, key: keyFor("name", username) }];
+    return [...limits, { counter: counters.name, key: keyFor("name", username), spared: knownAddress }];
   }
 
   return {
@@ -90,4 +90,6 @@ export function createLoginThrottle(counters: AttemptCounters, secrets: FleetSec
 interface Limit {
   readonly counter: AttemptCounter;
   readonly key: string;
+  /** Counted all the same, so that it takes as long; but not refused. */
+  readonly spared?: boolean;
 }

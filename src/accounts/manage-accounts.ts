@@ -92,7 +92,7 @@ export function createAccountManagement(deps: AccountManagementDependencies): Ac
     async import({ username: typedUsername, scopes, bcryptHash }) {
       if (!bcryptHashPattern.test(bcryptHash)) throw refusedInput("the hash is not a bcrypt hash");
       const id = randomUUID();
-      const hash: PasswordHash = { scheme: "bcrypt", hash: bcryptHash };
+      const hash: PasswordHash = { scheme: "bcrypt", hash: bcryptHash.replace(/^\$2y/, "$2b") };
       const facts = { ...newAccount, id, username: readUsername(typedUsername), scopes: readScopes(scopes) };
       return insert({ ...facts, password: encryptHash(secrets, id, hash) });
     },

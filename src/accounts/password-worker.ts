@@ -29,19 +29,19 @@ function dummyHash(cost: number): string {
 }
 
 /**
- * A failed comparison costs 2^cost whatever the stored hash's own cost: 2^c + 2^c + 2^(c+1) + … + 2^(cost-1) = 2^cost.
- * So neither a missing account nor an old hash can be told by its time.
+ * Costs 2^cost whatever the stored hash's own, lower cost: 2^c + 2^c + 2^(c+1) + … + 2^(cost-1) = 2^cost, and whatever
+ * the outcome. So neither a missing account, nor an old hash, nor a disabled account can be told by its time.
  */
 function verify(input: string, hash: string | undefined, cost: number): boolean {
   if (hash === undefined) {
     bcrypt.compareSync(input, dummyHash(cost));
     return false;
   }
-  if (bcrypt.compareSync(input, hash)) return true;
+  const matches = bcrypt.compareSync(input, hash);
   for (let padding = bcrypt.getRounds(hash); padding < cost; padding += 1) {
     bcrypt.compareSync(input, dummyHash(padding));
   }
-  return false;
+  return matches;
 }
 
 /** piscina's entry point. */

@@ -2,9 +2,14 @@
 
 import { BlockList, isIP, isIPv6 } from "node:net";
 
-/** The IPv4 address behind an IPv4-mapped IPv6 one (RFC 4291 §2.5.5.2), other addresses without their zone. */
+/**
+ * The IPv4 address behind an IPv4-mapped IPv6 one (RFC 4291 §2.5.5.2), other addresses without their zone, and all
+ * without the port that some proxies add.
+ */
 export function canonicalAddress(address: string): string {
-  const withoutZone = address.split("%")[0] ?? address;
+  const withoutPort =
+    /^\[(.+)\](?::\d+)?$/.exec(address)?.[1] ?? address.replace(/^(\d+(?:\.\d+){3}):\d+$/, "$1");
+  const withoutZone = withoutPort.split("%")[0] ?? withoutPort;
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(withoutZone);
   return mapped?.[1] ?? withoutZone;
 }

@@ -52,6 +52,7 @@ export function createApplication(deps: ApplicationDependencies): Express {
   app.disable("etag");
   app.set("query parser", "simple");
   app.set("case sensitive routing", true);
+  app.set("strict routing", true);
   app.set("trust proxy", [...deps.trustedProxies]);
   app.use(helmet({ contentSecurityPolicy: { useDefaults: false, directives: nothingIsLoaded } }));
   app.use(requestLog(deps.logger, deps.metrics));
@@ -117,7 +118,7 @@ function errorHandler(deps: ApplicationDependencies) {
     const log = requestLogger(response);
     if (refusal.code === "server_error") log.error({ err: error }, "unexpected error");
     else if (refusal.cause !== undefined) log.warn({ err: refusal.cause, error: refusal.code }, "refused");
-    if (response.headersSent) {
+    if (response.headersSent || (error as { type?: unknown } | null)?.type === "request.aborted") {
       response.destroy();
       return;
     }

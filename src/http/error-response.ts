@@ -46,10 +46,12 @@ function refusalOfFramework(error: unknown): Refusal | undefined {
 /** Turns whatever was thrown into what may be told; `isUnavailable` knows a database that is away. */
 export function toRefusal(error: unknown, isUnavailable: (error: unknown) => boolean): Refusal {
   if (error instanceof Refusal) return error;
+  const refusal = refusalOfFramework(error);
+  if (refusal !== undefined) return refusal;
   if (isUnavailable(error)) {
     return new Refusal("temporarily_unavailable", { retryAfterSeconds: 1, cause: error });
   }
-  return refusalOfFramework(error) ?? new Refusal("server_error", { cause: error });
+  return new Refusal("server_error", { cause: error });
 }
 
 /** Every refusal is `{error, error_description}` and is stored by nobody. */

@@ -99,7 +99,7 @@ function parseForm(text: string): Record<string, string> {
     if (members.has(name)) throw malformed("A parameter is repeated.");
     members.set(name, value);
   }
-  return Object.fromEntries(members);
+  return Object.fromEntries([...members].filter(([, value]) => value !== ""));
 }
 
 function splitPair(pair: string): [string, string] {

@@ -13,15 +13,16 @@ export function requestLog(logger: Logger, metrics: Metrics): RequestHandler {
     const given = request.get("x-request-id");
     const requestId = given !== undefined && requestIdPattern.test(given) ? given : randomUUID();
     const startedAtMs = performance.now();
+    const address = request.ip;
     response.locals["log"] = logger.child({ request_id: requestId });
     response.set("X-Request-Id", requestId);
     response.once("close", () => {
-      const { method, path, ip } = request;
+      const { method, path } = request;
       const durationMs = performance.now() - startedAtMs;
       const status = response.writableFinished ? response.statusCode : 499;
       const route = (request.route as { path?: string } | undefined)?.path ?? "none";
       metrics.httpRequests.observe({ method: knownMethod(method), route, status }, durationMs / 1000);
-      const entry = { method, path, status, duration_ms: Math.round(durationMs * 10) / 10, address: ip };
+      const entry = { method, path, status, duration_ms: Math.round(durationMs * 10) / 10, address };
       requestLogger(response).info(entry, "request");
     });
     next();

@@ -29,15 +29,22 @@ export function serveDocument(
   return true;
 }
 
+/** An Express application, which calls `next` for what it cannot even parse. */
+type Application = (request: IncomingMessage, response: ServerResponse, next: () => void) => void;
+
 /** Whatever is not GET or HEAD for a document's exact path goes on to the application: a query string, an OPTIONS. */
 export function documentsInFrontOf(
-  application: RequestListener,
+  application: Application,
   documents: PublishedDocuments,
   metrics: Metrics,
 ): RequestListener {
   return (request, response) => {
-    const isRead = request.method === "GET" || request.method === "HEAD";
-    if (isRead && serveDocument(documents, metrics, request.url ?? "", request, response)) return;
-    application(request, response);
+    const { url: target = "", method } = request;
+    const refuse = () => sendRefusal(response, new Refusal("invalid_request"));
+    // An absolute target (RFC 9112 §3.2.2) that is no URL would bring Express's own error page.
+    if (!/^[/*]/.test(target) && !URL.canParse(target)) return refuse();
+    const isRead = (method === "GET" || method === "HEAD") && !target.includes("?");
+    if (isRead && serveDocument(documents, metrics, target, request, response)) return;
+    application(request, response, refuse);
   };
 }
