@@ -60,7 +60,7 @@ export function createRejectionReporter(
     metrics.directoryRejectedKeys.set(rejected.length);
     for (const { kid, fault } of rejected) {
       if (!told.has(kid))
-        logger.error({ kid: kid.slice(0, 64), fault }, "a row of signing_keys is not served");
+        logger.error({ kid: String(kid).slice(0, 64), fault }, "a row of signing_keys is not served");
     }
     told = new Set(rejected.map(({ kid }) => kid));
   };

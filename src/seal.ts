@@ -33,7 +33,7 @@ export function isSealed(
   seal: Seal,
 ): boolean {
   const secret = secrets.byId(seal.secretId);
-  if (secret === undefined) return false;
+  if (secret === undefined || !Buffer.isBuffer(seal.seal)) return false;
   const expected = authenticate(secret, "seal", encode(table, id, fields));
   return expected.length === seal.seal.length && timingSafeEqual(expected, seal.seal);
 }

@@ -68,10 +68,11 @@ export function createAccountManagement(deps: AccountManagementDependencies): Ac
     endSessions: boolean,
     changeFacts: (account: Account) => Partial<AccountFacts>,
   ): Promise<Account> {
+    const username = readUsername(typedUsername);
     const changed = await store.change(
-      readUsername(typedUsername),
+      username,
       (account) => {
-        if (!isAccountSealed(secrets, account)) {
+        if (account.username !== username || !isAccountSealed(secrets, account)) {
           throw refusedInput("the account's row was not written by Keyfleet; remove it in the database");
         }
         return sealAccount(secrets, { ...account, version: account.version + 1, ...changeFacts(account) });

@@ -1,7 +1,7 @@
 /** The directory: every unexpired key of the fleet, in memory, so that serving the JWKS asks no database. */
 
 import type { Clock } from "../clock.ts";
-import { expiryMs, type PublishedKey } from "./published-key.ts";
+import { expiryMs, isTime, type PublishedKey } from "./published-key.ts";
 
 /** What is served until `changesAtMs`; a new object whenever the keys differ, so that it can key a cache. */
 export interface DirectorySnapshot {
@@ -30,15 +30,19 @@ interface KnownKey {
   readonly keptUntilMs: number;
 }
 
-/** Ends only move earlier, and what was revoked stays so, even where a restored backup says otherwise. */
-function mergeKey(known: PublishedKey, row: PublishedKey): PublishedKey {
+/**
+ * Ends only move earlier, and what was revoked stays so, even where a restored backup says otherwise. An end need not
+ * be sealed, for it can only take away; but it has to be a time, or the key would have none.
+ */
+function mergeKey(known: PublishedKey, row: PublishedKey, acceptable: boolean): PublishedKey {
   const earlier = (a: number | null, b: number | null) =>
     a === null || b === null ? (a ?? b) : Math.min(a, b);
+  const retiredEarlyAtMs = isTime(row.retiredEarlyAtMs) ? row.retiredEarlyAtMs : null;
   return {
     ...known,
-    retiredEarlyAtMs: earlier(known.retiredEarlyAtMs, row.retiredEarlyAtMs),
-    revokedAtMs: earlier(known.revokedAtMs, row.revokedAtMs),
-    seal: row.seal,
+    retiredEarlyAtMs: earlier(known.retiredEarlyAtMs, retiredEarlyAtMs),
+    revokedAtMs: known.revokedAtMs ?? row.revokedAtMs,
+    seal: acceptable ? row.seal : known.seal,
   };
 }
 
@@ -46,7 +50,7 @@ function endMs(known: KnownKey): number {
   return Math.max(expiryMs(known.key), known.keptUntilMs);
 }
 
-/** `isAcceptable` is asked once for every row that is new here. */
+/** `isAcceptable` is asked for every row of an unexpired key, each time: an altered row is an alarm. */
 export function createDirectory(deps: {
   readonly clock: Clock;
   readonly isAcceptable: (key: PublishedKey) => boolean;
@@ -77,8 +81,11 @@ export function createDirectory(deps: {
       const nowMs = clock.nowMs();
       for (const row of rows) {
         const entry = known.get(row.kid);
-        if (entry !== undefined) known.set(row.kid, { ...entry, key: mergeKey(entry.key, row) });
-        else if (expiryMs(row) > nowMs && isAcceptable(row)) known.set(row.kid, { key: row, keptUntilMs: 0 });
+        if (entry !== undefined) {
+          known.set(row.kid, { ...entry, key: mergeKey(entry.key, row, isAcceptable(row)) });
+        } else if (!(expiryMs(row) <= nowMs) && isAcceptable(row)) {
+          known.set(row.kid, { key: row, keptUntilMs: 0 });
+        }
       }
       loaded = true;
       current = undefined;

@@ -67,8 +67,9 @@ export function createKeyRing(deps: { readonly clock: Clock; readonly verifyGrac
     },
     sign(kid, claims) {
       const key = held.get(kid);
-      if (key === undefined || claims.exp * secondMs + verifyGraceMs > expiryMs(key.published))
-        return undefined;
+      const outlivesToken =
+        key !== undefined && claims.exp * secondMs + verifyGraceMs <= expiryMs(key.published);
+      if (!outlivesToken) return undefined;
       return key.signingKey.signAccessToken(claims);
     },
     add(signingKey, published, settledAtMs) {

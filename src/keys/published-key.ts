@@ -70,8 +70,20 @@ export function sealPublication(secrets: FleetSecrets, key: KeyPublication): Sea
 
 export type KeyFault = "not_a_thumbprint" | "malformed" | "low_order" | "wrong_alg" | "not_sealed";
 
+/** Whole milliseconds: a database can answer with anything, NaN included, which every comparison denies. */
+export function isTime(value: unknown): value is number {
+  return Number.isSafeInteger(value);
+}
+
+function isWellFormed(key: PublishedKey): boolean {
+  const { kid, x, publishedAtMs, activatesAtMs, retiresAtMs, expiresAtMs, retiredEarlyAtMs } = key;
+  const times = [publishedAtMs, activatesAtMs, retiresAtMs, expiresAtMs, retiredEarlyAtMs ?? 0];
+  return [kid, x].every((text) => typeof text === "string") && times.every(isTime);
+}
+
 /** Why a row must not be served; undefined where it may (invariant I6). */
 export function keyFault(secrets: FleetSecrets, alg: SigningAlg, key: PublishedKey): KeyFault | undefined {
+  if (!isWellFormed(key)) return "malformed";
   if (!kidPattern.test(key.kid) || key.kid !== thumbprint(key.x)) return "not_a_thumbprint";
   const publicKey = Buffer.from(key.x, "base64url");
   if (publicKey.length !== 32 || publicKey.toString("base64url") !== key.x) return "malformed";

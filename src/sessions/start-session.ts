@@ -125,7 +125,8 @@ export function createStartSession(deps: StartSessionDependencies): StartSession
   function sign(grant: AccessTokenGrant, issued: IssueOutcome): string | undefined {
     if (issued.outcome === "authority_changed") throw unavailable("The account has just been changed.");
     if (issued.outcome !== "issued") return undefined;
-    if (Math.abs(issued.issuedAtMs - clock.nowMs()) > implausibleMs)
+    // Written so that no number, which any comparison denies, is refused too.
+    if (!(Math.abs(issued.issuedAtMs - clock.nowMs()) <= implausibleMs))
       throw new Error("the statement's time is not now");
     const claims = accessTokenClaims(grant, issued.issuedAtMs, settings.accessTokenTtlMs);
     const token = signer.sign(issued.kid, claims);
