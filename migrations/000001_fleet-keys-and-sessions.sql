@@ -43,7 +43,7 @@ language sql immutable as $$ select least(k.retires_at, k.retired_early_at) $$;
 
 create function keyfleet.key_expiry(k keyfleet.signing_keys) returns timestamptz
 language sql immutable as $$
-  select case when keyfleet.key_retirement(k) <= k.activates_at then keyfleet.key_retirement(k)
+  select case when keyfleet.key_retirement(k) < k.activates_at then keyfleet.key_retirement(k)
               else keyfleet.key_retirement(k) + (k.expires_at - k.retires_at) end
 $$;
 
@@ -110,12 +110,15 @@ end $$;
 -- Ends an instance: first its row, so that it publishes no more, then its keys. The keys are locked before the
 -- clock is read: a statement that issues under one of them, and holds it FOR SHARE, is waited for.
 create function keyfleet.stop_instance(p_instance_id uuid) returns void language plpgsql as $$
+declare
+  ended_at timestamptz;
 begin
   update keyfleet.instances i set stopped_at = coalesce(i.stopped_at, pg_catalog.clock_timestamp())
     where i.id = p_instance_id;
   perform from keyfleet.signing_keys k where k.instance_id = p_instance_id for update;
-  update keyfleet.signing_keys k set retired_early_at = pg_catalog.clock_timestamp()
-    where k.instance_id = p_instance_id and keyfleet.key_retirement(k) > pg_catalog.clock_timestamp();
+  ended_at := pg_catalog.clock_timestamp();
+  update keyfleet.signing_keys k set retired_early_at = ended_at
+    where k.instance_id = p_instance_id and keyfleet.key_retirement(k) > ended_at;
 end $$;
 
 create table keyfleet.accounts (

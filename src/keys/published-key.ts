@@ -42,7 +42,7 @@ export function retirementMs(key: PublishedKey): number {
  */
 export function expiryMs(key: PublishedKey): number {
   const endMs = retirementMs(key);
-  return endMs <= key.activatesAtMs ? endMs : endMs + (key.expiresAtMs - key.retiresAtMs);
+  return endMs < key.activatesAtMs ? endMs : endMs + (key.expiresAtMs - key.retiresAtMs);
 }
 
 /** Derived from the row's times and `nowMs`; stored nowhere. */

@@ -1,0 +1,165 @@
+/** What has to hold in a simulated fleet at every moment: I1, I2 and I3 of the design, and what follows from them. */
+
+import { type IssuedToken, type KeyRow, knows } from "./fleet-record.ts";
+import type { SimulatedFleet } from "./simulated-fleet.ts";
+import type { SimulatedInstance } from "./simulated-instance.ts";
+
+export class Violation extends Error {}
+
+function demand(holds: boolean, claim: string): asserts holds {
+  if (!holds) throw new Violation(claim);
+}
+
+function endOfSigningMs(row: KeyRow): number {
+  return Math.min(row.retiresAtMs, row.retiredEarlyAtMs ?? Number.POSITIVE_INFINITY);
+}
+
+function serves(instance: SimulatedInstance, kid: string): boolean {
+  return instance.directory.snapshot().keys.some((key) => key.kid === kid);
+}
+
+/** Whether the instance has read the table, or was answered, since the key was published and while its row was there. */
+function hasRead(fleet: SimulatedFleet, instance: SimulatedInstance, kid: string): boolean {
+  return fleet.record.lost.get(kid)?.has(instance.id) ?? knows(fleet.record, instance, kid);
+}
+
+/** I1, and what it is for: everyone who follows the table serves the key by then. */
+export function checkNewToken(fleet: SimulatedFleet, signer: SimulatedInstance, mayBeAlone: boolean): void {
+  const { record, settings, toleranceMs } = fleet;
+  const issued = record.tokens.at(-1) as IssuedToken;
+  const publication = record.publications.get(issued.kid);
+  const name = record.keyName(issued.kid);
+  demand(
+    publication?.instanceId === signer.id,
+    `#${signer.number} signed with ${name}, which is not its own`,
+  );
+  const settledAtMs = (publication.seenAtMs ?? Number.POSITIVE_INFINITY) + 2 * settings.syncIntervalMs;
+  const isSettled = issued.issuedAtMs + toleranceMs >= settledAtMs;
+  demand(isSettled || mayBeAlone, `I1: ${name} signed ${settledAtMs - issued.issuedAtMs} ms too early`);
+  demand(serves(signer, issued.kid), `I3: #${signer.number} signed with ${name} and does not serve it`);
+  fleet.saw(isSettled ? "a settled key signed" : "an instance alone signed at once");
+  for (const instance of fleet.live()) {
+    const sinceSyncMs = issued.issuedAtMs - instance.lastSync().atMs;
+    const follows = instance.link.isUp() && sinceSyncMs <= 2 * settings.syncIntervalMs - toleranceMs;
+    if (!follows || instance === signer || record.lost.has(issued.kid)) continue;
+    // Who is ended in the database goes on serving what it knows, and is not looked for.
+    const isLookedFor = instance.hasStarted() && !record.leaving.has(instance.id);
+    if (isSettled || isLookedFor)
+      demand(
+        serves(instance, issued.kid),
+        `I1: ${name} signs, and #${instance.number} does not serve it yet`,
+      );
+  }
+}
+
+/** I2, early ends included; and nothing is signed before a key's time, nor after it. */
+export function checkTokensAgainstKeys(fleet: SimulatedFleet): void {
+  for (const { kid, expMs, issuedAtMs } of fleet.record.tokens) {
+    const row = fleet.record.rows.get(kid);
+    const name = fleet.record.keyName(kid);
+    if (row?.retiredEarlyAtMs) fleet.saw("a key ended early after it had signed");
+    demand(row !== undefined, `a token was signed with ${name}, which has no row`);
+    const outlivesByMs = expMs + fleet.settings.verifyGraceMs - row.expiryMs;
+    demand(outlivesByMs <= 0, `I2: a token outlives ${name} by ${outlivesByMs} ms`);
+    // The statement's time comes in whole milliseconds, rounded down; an early end is rounded to the nearest.
+    demand(issuedAtMs <= endOfSigningMs(row), `a token was issued under ${name} after its retirement`);
+    demand(issuedAtMs + 1 > row.activatesAtMs, `a token was issued under ${name} before its activation`);
+  }
+}
+
+/** I3. */
+export function checkServedKeys(fleet: SimulatedFleet): void {
+  const validAfterMs = fleet.nowMs() + fleet.toleranceMs;
+  const kids = new Set(fleet.record.tokens.filter(({ expMs }) => expMs > validAfterMs).map(({ kid }) => kid));
+  for (const kid of kids) {
+    for (const instance of fleet.live()) {
+      if (!hasRead(fleet, instance, kid)) continue;
+      demand(
+        serves(instance, kid),
+        `I3: #${instance.number} does not serve ${fleet.record.keyName(kid)}, whose tokens are valid`,
+      );
+      if (!instance.link.isUp()) fleet.saw("a key was served without the database");
+      if (fleet.record.lost.has(kid)) fleet.saw("a key was served that a restored backup lacks");
+      const fate = fleet.fateOf(fleet.record.publications.get(kid)?.instanceId ?? "");
+      if (fate !== "live") fleet.saw(`a key of a ${fate} signer was served`);
+    }
+  }
+}
+
+/** Whether its clock is right, as far as a clock can be that is read over a network. */
+function knowsTheTime(fleet: SimulatedFleet, { clock }: SimulatedInstance): boolean {
+  return clock.isSteady() && Math.abs(clock.nowMs() - fleet.nowMs()) <= fleet.toleranceMs;
+}
+
+/** Every unexpired key that the instance has read is served, and none for longer: the keys of the dead go in time. */
+export function checkDirectories(fleet: SimulatedFleet): void {
+  const { record, toleranceMs } = fleet;
+  for (const instance of fleet.live()) {
+    // A machine that was paused keeps keys longer: it cannot tell that from a step of the database's clock.
+    if (fleet.wasSuspended(instance) || !knowsTheTime(fleet, instance)) continue;
+    for (const row of record.rows.values()) {
+      const knowsOfEnd =
+        !record.lost.has(row.kid) && instance.lastSync().order > (record.endedOrders.get(row.kid) ?? 0);
+      const endMs = knowsOfEnd ? row.expiryMs : row.expiresAtMs;
+      const isOver = endMs + toleranceMs < fleet.nowMs();
+      const claim = `#${instance.number} ${isOver ? "still serves" : "does not serve"} ${record.keyName(row.kid)}`;
+      if (isOver) {
+        fleet.saw("an expired key was served no longer");
+        demand(!serves(instance, row.kid), `${claim}, which is expired`);
+      } else if (row.expiryMs - toleranceMs > fleet.nowMs() && hasRead(fleet, instance, row.kid))
+        demand(serves(instance, row.kid), `${claim}, which is not expired`);
+    }
+  }
+}
+
+/** Whether nothing keeps the instance from rotating its keys: it is in its right mind, and had its turn just now. */
+function isWell(fleet: SimulatedFleet, instance: SimulatedInstance): boolean {
+  const { record, settings } = fleet;
+  const lost = instance.ring.keys().some(({ kid }) => record.lost.has(kid));
+  const turnMs = Math.min(instance.lastGoodTickMs() ?? Number.NEGATIVE_INFINITY, instance.lastSync().atMs);
+  const hadItsTurn = fleet.nowMs() - turnMs <= 1.2 * settings.syncIntervalMs + fleet.toleranceMs;
+  const isKnown = !record.leaving.has(instance.id) && !lost;
+  return instance.link.isUp() && isKnown && hadItsTurn && knowsTheTime(fleet, instance);
+}
+
+/** A period shorter than this that is left is not worth a key. */
+const shortestUseMs = 1000;
+
+/** The keys of a running instance: one that may sign, and the next, published long before. */
+export function checkRings(fleet: SimulatedFleet): void {
+  const nowMs = fleet.nowMs();
+  const period = fleet.settings.schedule.periodAt(nowMs);
+  for (const instance of fleet.live()) {
+    const tickMs = instance.lastGoodTickMs() ?? nowMs;
+    if (!isWell(fleet, instance) || tickMs < period.startMs) continue;
+    const own = [...fleet.record.rows.values()].filter(
+      (row) => row.instanceId === instance.id && row.retiredEarlyAtMs === null,
+    );
+    const isLate = tickMs - fleet.toleranceMs >= period.startMs + (period.endMs - period.startMs) / 10;
+    const hasCurrent = own.some(
+      (row) => row.activatesAtMs <= nowMs + fleet.toleranceMs && row.retiresAtMs === period.endMs,
+    );
+    const hasNext = own.some((row) => row.activatesAtMs === period.endMs);
+    if (period.endMs - tickMs >= shortestUseMs + fleet.toleranceMs)
+      demand(hasCurrent, `#${instance.number} has no key for this period`);
+    if (isLate) demand(hasNext, `#${instance.number} has no key for the next period`);
+  }
+}
+
+/** Whoever has a key that may sign issues tokens. */
+export function checkRefusal(fleet: SimulatedFleet, instance: SimulatedInstance): void {
+  fleet.saw("nothing was issued");
+  if (!isWell(fleet, instance)) return;
+  const { record, settings, toleranceMs } = fleet;
+  const settledMs = fleet.nowMs() - 2 * settings.syncIntervalMs - 2 * toleranceMs;
+  const good = instance.ring.keys().find(({ kid }) => {
+    const row = record.rows.get(kid);
+    const { heldAtMs = Number.POSITIVE_INFINITY } = record.publications.get(kid) ?? {};
+    if (row === undefined || heldAtMs > settledMs) return false;
+    return row.activatesAtMs < settledMs && endOfSigningMs(row) > fleet.nowMs() + toleranceMs;
+  });
+  demand(
+    good === undefined,
+    `#${instance.number} could have signed with ${good && record.keyName(good.kid)}`,
+  );
+}
