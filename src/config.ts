@@ -1,11 +1,14 @@
 /** The settings put together and checked against each other; the only reader of the environment. */
 
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { minuteMs, secondMs } from "./clock.ts";
-import { formatDuration } from "./duration.ts";
 import { sharedMaxAgeSeconds, staleWhileRevalidateSeconds } from "./http/published-documents.ts";
 import { createPeriodSchedule, type PeriodSchedule, shortestPeriodMs } from "./keys/period-schedule.ts";
+import { formatDuration } from "./protocol/duration.ts";
+import { firstPartyClientId } from "./protocol/oauth.ts";
 import { parseSecret, type Setting, SettingProblem, settings, testSettings } from "./settings.ts";
+import { createJti, fitsAccessToken } from "./tokens/access-token.ts";
 
 type Values = { readonly [Name in keyof typeof settings]: ReturnType<(typeof settings)[Name]["read"]> };
 
@@ -110,6 +113,16 @@ function missingInProduction(values: Partial<Values>): string[] {
 /** How long a new key may stay hidden in shared caches, and a minute for slow consumers. */
 const leastPropagationDelayMs = (sharedMaxAgeSeconds + staleWhileRevalidateSeconds) * secondMs + minuteMs;
 
+/** What has to fit beside issuer and audience: some 100 characters of scopes. */
+const typicalGrant = {
+  subject: randomUUID(),
+  sessionId: randomUUID(),
+  clientId: firstPartyClientId,
+  jti: createJti(),
+  scope: "s".repeat(100),
+  authTimeMs: 0,
+};
+
 function contradictions(values: Partial<Values>, production: boolean, nowMs: number): string[] {
   const problems: string[] = [];
   const { keyRotationSchedule, keyPropagationDelayMs, fleetSecret, fleetSecretFile } = values;
@@ -123,6 +136,11 @@ function contradictions(values: Partial<Values>, production: boolean, nowMs: num
   }
   if (fleetSecret !== undefined && fleetSecretFile !== undefined) {
     problems.push("FLEET_SECRET and FLEET_SECRET_FILE exclude each other");
+  }
+  const { issuer = "", audiences = [] } = values;
+  const longest = [...audiences, issuer].reduce((a, b) => (b.length > a.length ? b : a));
+  if (!fitsAccessToken({ ...typicalGrant, issuer, audience: longest })) {
+    problems.push("ISSUER and AUDIENCES are too long together: an access token is at most 1 KiB");
   }
   if (values.port !== 0 && values.port === values.metricsPort)
     problems.push("METRICS_PORT must differ from PORT");

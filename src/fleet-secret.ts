@@ -6,7 +6,7 @@ import { createHash, createHmac, hkdfSync } from "node:crypto";
 export type SecretUse =
   | "seal"
   | "password encryption"
-  | "refresh token hash"
+  | "refresh token successor"
   | "refresh token tag"
   | "throttle key";
 
@@ -20,6 +20,8 @@ export interface FleetSecret {
 /** The secret that things are made under, and those whose work is still accepted (`FLEET_SECRET_ALSO`). */
 export interface FleetSecrets {
   readonly current: FleetSecret;
+  /** The current one first. */
+  readonly all: readonly FleetSecret[];
   /** Undefined for the id of a secret that is not (or no longer) accepted. */
   byId(id: string): FleetSecret | undefined;
 }
@@ -45,7 +47,7 @@ export function createFleetSecrets(current: Buffer, also: readonly Buffer[] = []
   const secrets = [current, ...also].map(createFleetSecret);
   const [first] = secrets;
   if (first === undefined) throw new Error("a fleet secret is needed");
-  return { current: first, byId: (id) => secrets.find((secret) => secret.id === id) };
+  return { current: first, all: secrets, byId: (id) => secrets.find((secret) => secret.id === id) };
 }
 
 /** HMAC-SHA-256 under the key of one use. */

@@ -3,6 +3,7 @@
 import { createBackground } from "./background.ts";
 import { type ClockEvent, createFleetClock, type FleetClock, monotonicClock, secondMs } from "./clock.ts";
 import type { Config } from "./config.ts";
+import { createEpochGuard } from "./fleet/epoch-guard.ts";
 import { createFleetSync, type FleetState, type FleetSync } from "./fleet/fleet-sync.ts";
 import { createInstance } from "./fleet/instance.ts";
 import type { FleetSecrets } from "./fleet-secret.ts";
@@ -19,14 +20,15 @@ import { startListening } from "./postgres/listen.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { createPool, endPool, type Pool, servingTimeouts } from "./postgres/pool.ts";
 import { prune } from "./postgres/prune.ts";
-import { createPublishedKeyStore } from "./postgres/signing-keys.ts";
+import { createRevocationStore } from "./postgres/revocations.ts";
+import { createPublishedKeyStore, type KeyAdministrationStore } from "./postgres/signing-keys.ts";
 import {
   createClockReporter,
   createKeyReporter,
   createRejectionReporter,
   createSyncReporter,
 } from "./report.ts";
-import type { IssuingSettings } from "./tokens/issuing.ts";
+import { createRevocationLog, type RevocationLog } from "./revocation/revocation-log.ts";
 
 export interface FleetOptions {
   readonly config: Config;
@@ -43,7 +45,9 @@ export interface FleetMembership {
   readonly sync: FleetSync;
   readonly ring: KeyRing;
   readonly directory: Directory;
-  readonly issuing: IssuingSettings;
+  readonly revocations: RevocationLog;
+  readonly keys: KeyAdministrationStore;
+  readonly instanceId: string;
   /** Resolves when this instance can issue tokens; retries until the database is there. */
   start(): Promise<void>;
   refreshGauges(): void;
@@ -60,7 +64,10 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     url: options.databaseUrl,
     max: poolSize,
     timeouts: servingTimeouts,
-    onError: () => metrics.databaseErrors.inc(),
+    onError() {
+      metrics.databaseErrors.inc();
+      epochGuard.doubt();
+    },
   });
   const clock = createFleetClock(monotonicClock);
   const store = createPublishedKeyStore(pool);
@@ -74,15 +81,25 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     onRejected: createRejectionReporter(logger, metrics),
   });
   const instances = createInstanceStore(pool);
+  const revocationStore = createRevocationStore(pool);
+  const revocations = createRevocationLog({ clock, store: revocationStore });
   const reportClock = createClockReporter(logger, metrics);
   const reportSync = createSyncReporter(logger, metrics);
+  const epochGuard = createEpochGuard({
+    readState: createFleetStateReader(pool),
+    lastSeen: () => revocations.cursor(),
+    async confirm(seenNumber, isRegistering) {
+      const renewed = await revocationStore.confirmEpoch(seenNumber, instance.id, isRegistering);
+      if (renewed) logger.info("a new epoch of the revocation log has begun");
+    },
+  });
   const sync = createFleetSync({
     clock,
     monotonic: monotonicClock,
     intervalMs: config.fleetSyncIntervalMs,
-    readState: createFleetStateReader(pool),
+    readState: epochGuard.readState,
     async onState(state: FleetState) {
-      await follow(state.directoryVersion);
+      await Promise.all([follow(state.directoryVersion), revocations.follow(state)]);
       reportSync();
     },
     onClockEvent(event: ClockEvent) {
@@ -125,15 +142,20 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
       if (applied.length > 0) logger.info({ applied }, "migrated the database");
     },
     async prune() {
-      for (const [table, rows] of Object.entries(await prune(pool))) metrics.prunedRows.inc({ table }, rows);
+      for (const [table, rows] of Object.entries(await prune(pool, config.auditRetentionMs))) {
+        metrics.prunedRows.inc({ table }, rows);
+      }
     },
   });
   const listener = startListening({
     url: options.databaseListenUrl,
     pool,
-    channels: ["keyfleet_directory"],
+    channels: ["keyfleet_directory", "keyfleet_revocations"],
     onNotification: () => sync.poke(),
-    onConnected: () => sync.poke(),
+    onConnected() {
+      epochGuard.doubt();
+      sync.poke();
+    },
     onLost: (reason) => logger.warn({ reason }, "notifications do not arrive: polling alone"),
   });
 
@@ -143,16 +165,17 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     sync,
     ring,
     directory,
-    issuing: {
-      instanceId: instance.id,
-      propagationDelayMs: config.keyPropagationDelayMs,
-      accessTokenTtlMs: config.accessTokenTtlMs,
-      verifyGraceMs: config.verifyGraceMs,
-    },
+    revocations,
+    keys: store,
+    instanceId: instance.id,
     start: () => background.start(),
     refreshGauges() {
       metrics.directoryKeys.set(directory.snapshot().keys.length);
       metrics.fleetSyncAge.set(sync.ageMs() / secondMs);
+      metrics.revocationEntries.set(revocations.size());
+      metrics.revocationAge.set(
+        revocations.isLoaded() ? (clock.nowMs() - revocations.asOfMs()) / secondMs : Infinity,
+      );
       metrics.clockError.set(clock.errorMs() / secondMs);
       metrics.listening.set(listener.isHearing() ? 1 : 0);
     },

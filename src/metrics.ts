@@ -13,8 +13,14 @@ export function createMetrics() {
     registry,
     logins: new Counter({
       name: "keyfleet_logins_total",
-      help: "Logins by outcome: success, or the error code of the refusal",
+      help: "Logins by outcome: success, the error code of the refusal, or error",
       labelNames: ["outcome"],
+      registers,
+    }),
+    tokenRequests: new Counter({
+      name: "keyfleet_token_requests_total",
+      help: "Requests to the token endpoint by grant type and outcome",
+      labelNames: ["grant_type", "outcome"],
       registers,
     }),
     tokensIssued: new Counter({
@@ -57,9 +63,45 @@ export function createMetrics() {
       help: "Rows of the key table that are not served, because no instance can have made them",
       registers,
     }),
-    forgedAccounts: new Counter({
-      name: "keyfleet_forged_accounts_total",
-      help: "Logins to an account whose row no instance can have made",
+    forgedRows: new Counter({
+      name: "keyfleet_forged_rows_total",
+      help: "Times that a row was met which no instance can have made, by kind: account, client or session",
+      labelNames: ["kind"],
+      registers,
+    }),
+    forgedTokens: new Counter({
+      name: "keyfleet_forged_tokens_total",
+      help: "Access tokens that a genuine key signed and nobody issued: the key is in other hands",
+      registers,
+    }),
+    refreshReuses: new Counter({
+      name: "keyfleet_refresh_tokens_reused_total",
+      help: "Refresh tokens that were used again after their grace, which ended their session",
+      registers,
+    }),
+    revocationEntries: new Gauge({
+      name: "keyfleet_revocation_entries",
+      help: "Unexpired entries of the revocation log in this instance's memory",
+      registers,
+    }),
+    revocationAge: new Gauge({
+      name: "keyfleet_revocation_age_seconds",
+      help: "How far behind the database's time this instance has read the revocation log",
+      registers,
+    }),
+    streamConsumers: new Gauge({
+      name: "keyfleet_stream_consumers",
+      help: "Consumers of the revocation stream",
+      registers,
+    }),
+    streamDrops: new Counter({
+      name: "keyfleet_stream_drops_total",
+      help: "Consumers of the revocation stream that were cut off because they did not read",
+      registers,
+    }),
+    auditLosses: new Counter({
+      name: "keyfleet_audit_events_lost_total",
+      help: "Audit events that could not be written",
       registers,
     }),
     fleetSyncs: new Counter({

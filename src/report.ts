@@ -66,6 +66,30 @@ export function createRejectionReporter(
   };
 }
 
+/** A row that was not written by an instance is an alarm every time it is met: somebody writes to the database. */
+export function createForgedRowReporter(
+  logger: Logger,
+  metrics: Metrics,
+): (kind: "account" | "client" | "session", id: string) => void {
+  return (kind, id) => {
+    metrics.forgedRows.inc({ kind });
+    logger.error({ kind, id }, "a row was not written by Keyfleet: taken as if it were not there");
+  };
+}
+
+/** A token that was never issued is an alarm; `respond` does more where that is the setting. */
+export function createForgeryReporter(
+  logger: Logger,
+  metrics: Metrics,
+  respond: (kid: string) => Promise<void>,
+): (kid: string) => Promise<void> {
+  return async (kid) => {
+    metrics.forgedTokens.inc();
+    logger.error({ kid }, "a key signed a token that was never issued: it is in other hands");
+    await respond(kid);
+  };
+}
+
 function toIsoTime(timeMs: number): string {
   return new Date(timeMs).toISOString();
 }

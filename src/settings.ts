@@ -1,10 +1,10 @@
 /** Every setting: its name, default, unit and bounds, and how its text is read. `config.ts` puts them together. */
 
 import { availableParallelism } from "node:os";
-import { parseDurationMs } from "./duration.ts";
 import { isCidr } from "./http/address.ts";
 import { scheduleProblem } from "./keys/period-schedule.ts";
 import type { LogLevel } from "./logger.ts";
+import { parseDurationMs } from "./protocol/duration.ts";
 import type { SigningAlg } from "./protocol/jwk.ts";
 
 /** What is wrong with one setting, as `NAME what`. */
@@ -102,6 +102,7 @@ export function parseSecret(text: string): Buffer | undefined {
 
 const secretTakes = "32 bytes or more in base64 or base64url";
 const printable = /^[\x21-\x7e]{1,200}$/;
+const pathText = (text: string) => (text !== "" && !text.includes("\0") ? text : undefined);
 const printableText = (text: string) => (printable.test(text) ? text : undefined);
 const proxyName = /^(loopback|linklocal|uniquelocal)$/;
 
@@ -120,7 +121,7 @@ export const settings = {
     ),
   ),
   fleetSecret: optional(setting("FLEET_SECRET", undefined, secretTakes, parseSecret)),
-  fleetSecretFile: optional(setting("FLEET_SECRET_FILE", undefined, "the path of a file", printableText)),
+  fleetSecretFile: optional(setting("FLEET_SECRET_FILE", undefined, "the path of a file", pathText)),
   fleetSecretAlso: optional(setting("FLEET_SECRET_ALSO", undefined, secretTakes, parseSecret)),
   audiences: list("AUDIENCES", "audiences of 1 to 200 printable ASCII characters", (text) =>
     printable.test(text),
@@ -135,8 +136,11 @@ export const settings = {
   refreshTokenTtlMs: duration("REFRESH_TOKEN_TTL", "30d", "1m", "365d"),
   sessionTtlMs: duration("SESSION_TTL", "90d", "1m", "365d"),
   verifyGraceMs: duration("VERIFY_GRACE", "10m", "0s", "24h"),
+  clockToleranceMs: duration("CLOCK_TOLERANCE", "5s", "0s", "60s"),
+  refreshGraceMs: duration("REFRESH_GRACE", "30s", "0s", "10m"),
   jwksMaxAgeMs: duration("JWKS_MAX_AGE", "300s", "30s", "15m"),
   fleetSyncIntervalMs: duration("FLEET_SYNC_INTERVAL", "500ms", "50ms", "10s"),
+  streamLimit: integer("STREAM_LIMIT", "2000", 1, 100_000),
   bcryptCost: integer("BCRYPT_COST", "12", 10, 15),
   hashWorkers: integer("HASH_WORKERS", String(availableParallelism()), 1, 64),
   hashQueue: integer("HASH_QUEUE", "64", 1, 10_000),
@@ -150,6 +154,8 @@ export const settings = {
   corsOrigins: list("CORS_ORIGINS", "origins", isOrigin),
   loginAttempts: integer("LOGIN_ATTEMPTS", "10", 1, 10_000),
   loginWindowMs: duration("LOGIN_WINDOW", "15m", "1s", "24h"),
+  forgeryResponse: oneOf("FORGERY_RESPONSE", ["alarm", "revoke"]),
+  auditRetentionMs: duration("AUDIT_RETENTION", "90d", "1d", "3650d"),
   logLevel: setting("LOG_LEVEL", "info", "one of trace, debug, info, warn, error, fatal, silent", (text) =>
     ["trace", "debug", "info", "warn", "error", "fatal", "silent"].includes(text)
       ? (text as LogLevel)

@@ -1,5 +1,6 @@
 /** What accounts need of a store; `postgres/accounts.ts` is one. */
 
+import type { Acting } from "../audit.ts";
 import type { Account } from "./account.ts";
 
 export interface AccountLookup {
@@ -15,20 +16,26 @@ export interface AccountStore {
   replacePassword(before: Account, after: Account): Promise<void>;
 }
 
-/** What commands need beyond that. */
-export interface AccountAdministrationStore {
+/** What is to be done with an account's row, and how it is told. */
+export interface AccountChange {
+  readonly before: Account;
+  readonly after: Account;
+  /** What the account may do has shrunk: whatever it holds ends, but the session to keep. */
+  readonly endSessions: boolean;
+  readonly keepSessionId?: string;
+  /** For the audit, and the reason that its sessions ended for: `account_disabled`. */
+  readonly event: string;
+  readonly who: Acting;
+}
+
+/** What administration needs beyond that. */
+export interface AccountAdministrationStore extends AccountStore {
+  findById(accountId: string): Promise<Account | undefined>;
   /** False where the username is taken. */
-  insert(account: Account): Promise<boolean>;
+  insert(account: Account, who: Acting): Promise<boolean>;
   list(): Promise<readonly AccountListing[]>;
-  /**
-   * Locks the row, lets `change` decide, writes, and with `endSessions` ends the account's sessions in a statement
-   * of its own: only so does it see a login that committed while the row was waited for. Undefined: no such account.
-   */
-  change(
-    username: string,
-    change: (account: Account) => Account,
-    endSessions: boolean,
-  ): Promise<Account | undefined>;
+  /** False where the row is not of the version that was read any more. */
+  change(change: AccountChange): Promise<boolean>;
 }
 
 export interface AccountListing {

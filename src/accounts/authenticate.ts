@@ -16,9 +16,14 @@ export interface Credentials {
   readonly addressBlock: string;
 }
 
-export type Authenticate = (credentials: Credentials) => Promise<Account>;
+export interface Authentication {
+  /** Throws `password_change_required` besides, once the password was right. */
+  authenticate(credentials: Credentials): Promise<Account>;
+  /** The same for an account that must change its password: it is what it does that with. */
+  checkPassword(credentials: Credentials): Promise<Account>;
+}
 
-export interface AuthenticateDependencies {
+export interface AuthenticationDependencies {
   readonly store: AccountStore;
   readonly secrets: FleetSecrets;
   readonly throttle: LoginThrottle;
@@ -34,9 +39,9 @@ const nobody = "00000000-0000-0000-0000-000000000000";
 
 /**
  * Throws `invalid_credentials` alike, and after the same time, for an unknown name, a wrong password and a disabled
- * account; `too_many_attempts`; `password_change_required` once the password was right; `invalid_request`.
+ * account; `too_many_attempts`; `invalid_request`.
  */
-export function createAuthenticate(deps: AuthenticateDependencies): Authenticate {
+export function createAuthentication(deps: AuthenticationDependencies): Authentication {
   const { store, secrets, throttle, hasher } = deps;
 
   async function upgrade(account: Account, password: string, stored: PasswordHash): Promise<void> {
@@ -50,7 +55,8 @@ export function createAuthenticate(deps: AuthenticateDependencies): Authenticate
     }
   }
 
-  return async ({ username: typedUsername, password, addressBlock }) => {
+  async function check(credentials: Credentials): Promise<{ account: Account; stored: PasswordHash }> {
+    const { username: typedUsername, password, addressBlock } = credentials;
     const username = normalizeUsername(typedUsername);
     if (username === undefined)
       throw new Refusal("invalid_request", { description: "username is malformed" });
@@ -68,14 +74,22 @@ export function createAuthenticate(deps: AuthenticateDependencies): Authenticate
       return matches && account?.enabled === true;
     });
     if (account === undefined || stored === undefined || !isRight) throw new Refusal("invalid_credentials");
-    if (account.mustChangePassword) throw new Refusal("password_change_required");
-    await upgrade(account, password, stored);
-    return account;
-  };
+    return { account, stored };
+  }
 
   function isGenuine(account: Account, username: string): boolean {
     if (account.username === username && isAccountSealed(secrets, account)) return true;
     deps.onForgedAccount(account.id);
     return false;
   }
+
+  return {
+    async authenticate(credentials) {
+      const { account, stored } = await check(credentials);
+      if (account.mustChangePassword) throw new Refusal("password_change_required");
+      await upgrade(account, credentials.password, stored);
+      return account;
+    },
+    checkPassword: async (credentials) => (await check(credentials)).account,
+  };
 }

@@ -1,7 +1,8 @@
 /** What an administrator does to accounts. Every change of what an account may do raises its version. */
 
 import { randomUUID } from "node:crypto";
-import { Refusal } from "../errors.ts";
+import type { Acting } from "../audit.ts";
+import { Refusal, unavailable } from "../errors.ts";
 import type { FleetSecrets } from "../fleet-secret.ts";
 import { scopeTokenPattern } from "../protocol/oauth.ts";
 import {
@@ -11,7 +12,7 @@ import {
   normalizeUsername,
   sealAccount,
 } from "./account.ts";
-import type { AccountAdministrationStore, AccountListing, AccountStore } from "./account-store.ts";
+import type { AccountAdministrationStore, AccountListing } from "./account-store.ts";
 import { bcryptHashPattern, bcryptInput, encryptHash, type PasswordHash } from "./password.ts";
 import type { PasswordHasher } from "./password-hasher.ts";
 import type { PasswordPolicy } from "./password-policy.ts";
@@ -28,7 +29,14 @@ export interface AccountManagement {
   add(username: string, password: string, scopes: readonly string[]): Promise<Account>;
   import(imported: ImportedAccount): Promise<Account>;
   list(): Promise<readonly AccountListing[]>;
+  /** Ends the account's sessions. */
   setPassword(username: string, password: string): Promise<Account>;
+  /** Ends the account's sessions, but the one to keep; refuses where the account is not of this version any more. */
+  changePassword(
+    account: Pick<Account, "username" | "version">,
+    password: string,
+    keepSessionId?: string,
+  ): Promise<Account>;
   disable(username: string): Promise<Account>;
   enable(username: string): Promise<Account>;
   grant(username: string, scope: string): Promise<Account>;
@@ -38,16 +46,27 @@ export interface AccountManagement {
 }
 
 export interface AccountManagementDependencies {
-  readonly store: AccountStore & AccountAdministrationStore;
+  readonly store: AccountAdministrationStore;
   readonly secrets: FleetSecrets;
   readonly hasher: Pick<PasswordHasher, "hash">;
   readonly policy: PasswordPolicy;
+  readonly who: Acting;
+}
+
+const attempts = 5;
+
+interface ChangeKind {
+  readonly event: string;
+  readonly endSessions: boolean;
+  readonly keepSessionId?: string;
+  /** What entitles to the change was checked of this version. */
+  readonly version?: number;
 }
 
 const newAccount = { enabled: true, mustChangePassword: false, version: 1 } as const;
 
 export function createAccountManagement(deps: AccountManagementDependencies): AccountManagement {
-  const { store, secrets, hasher, policy } = deps;
+  const { store, secrets, hasher, policy, who } = deps;
 
   async function encryptNewPassword(accountId: string, username: string, password: string): Promise<string> {
     const problem = policy.check(password, username);
@@ -58,30 +77,36 @@ export function createAccountManagement(deps: AccountManagementDependencies): Ac
 
   async function insert(facts: AccountFacts): Promise<Account> {
     const account = sealAccount(secrets, facts);
-    if (!(await store.insert(account))) throw refusedInput("an account of this name exists");
+    if (!(await store.insert(account, who))) throw refusedInput("an account of this name exists");
     return account;
   }
 
-  /** `endSessions`: what the account may do has shrunk, so whatever it holds ends. */
+  /** Decides from the row as it is, and again where somebody else was faster. */
   async function change(
     typedUsername: string,
-    endSessions: boolean,
-    changeFacts: (account: Account) => Partial<AccountFacts>,
+    kind: ChangeKind,
+    changeFacts: (account: Account) => Promise<Partial<AccountFacts>> | Partial<AccountFacts>,
   ): Promise<Account> {
     const username = readUsername(typedUsername);
-    const changed = await store.change(
-      username,
-      (account) => {
-        if (account.username !== username || !isAccountSealed(secrets, account)) {
-          throw refusedInput("the account's row was not written by Keyfleet; remove it in the database");
-        }
-        return sealAccount(secrets, { ...account, version: account.version + 1, ...changeFacts(account) });
-      },
-      endSessions,
-    );
-    if (changed === undefined) throw noSuchAccount();
-    return changed;
+    for (let attempt = 0; attempt < attempts; attempt += 1) {
+      const before = (await store.find(username, "")).account;
+      if (before === undefined) throw noSuchAccount();
+      if (before.version !== (kind.version ?? before.version))
+        throw unavailable("The account has just been changed.");
+      if (before.username !== username || !isAccountSealed(secrets, before)) {
+        throw refusedInput("the account's row was not written by Keyfleet; remove it in the database");
+      }
+      const facts = { ...before, version: before.version + 1, ...(await changeFacts(before)) };
+      const after = sealAccount(secrets, facts);
+      if (await store.change({ ...kind, before, after, who })) return after;
+    }
+    throw unavailable("The account is being changed by others.");
   }
+
+  const newPassword = (password: string) => async (account: Account) => ({
+    password: await encryptNewPassword(account.id, account.username, password),
+    mustChangePassword: false,
+  });
 
   return {
     async add(typedUsername, password, scopes) {
@@ -98,23 +123,33 @@ export function createAccountManagement(deps: AccountManagementDependencies): Ac
       return insert({ ...facts, password: encryptHash(secrets, id, hash) });
     },
     list: () => store.list(),
-    async setPassword(typedUsername, password) {
-      const username = readUsername(typedUsername);
-      const { account } = await store.find(username, "");
-      if (account === undefined) throw noSuchAccount();
-      const encrypted = await encryptNewPassword(account.id, username, password);
-      return change(username, true, () => ({ password: encrypted, mustChangePassword: false }));
-    },
-    disable: (username) => change(username, true, () => ({ enabled: false })),
-    enable: (username) => change(username, false, () => ({ enabled: true })),
+    setPassword: (username, password) => change(username, ending("password_set"), newPassword(password)),
+    changePassword: ({ username, version }, password, keepSessionId) =>
+      change(
+        username,
+        { ...ending("password_set"), version, ...keeping(keepSessionId) },
+        newPassword(password),
+      ),
+    disable: (username) => change(username, ending("account_disabled"), () => ({ enabled: false })),
+    enable: (username) => change(username, keepingAll("account_enabled"), () => ({ enabled: true })),
     grant: (username, scope) =>
-      change(username, false, (account) => ({ scopes: readScopes([...account.scopes, scope]) })),
+      change(username, keepingAll("scope_granted"), ({ scopes }) => ({
+        scopes: readScopes([...scopes, scope]),
+      })),
     withdraw: (username, scope) =>
-      change(username, true, (account) => ({ scopes: account.scopes.filter((held) => held !== scope) })),
-    requirePasswordChange: (username) => change(username, false, () => ({ mustChangePassword: true })),
-    endAllSessions: (username) => change(username, true, () => ({})),
+      change(username, ending("scope_withdrawn"), ({ scopes }) => ({
+        scopes: scopes.filter((held) => held !== scope),
+      })),
+    requirePasswordChange: (username) =>
+      change(username, keepingAll("password_change_required"), () => ({ mustChangePassword: true })),
+    endAllSessions: (username) => change(username, ending("all_sessions_ended"), () => ({})),
   };
 }
+
+const ending = (event: string) => ({ event, endSessions: true });
+const keepingAll = (event: string) => ({ event, endSessions: false });
+const keeping = (sessionId: string | undefined) =>
+  sessionId === undefined ? {} : { keepSessionId: sessionId };
 
 function noSuchAccount(): Refusal {
   return new Refusal("not_found", { description: "there is no account of this name" });

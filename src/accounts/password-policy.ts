@@ -5,6 +5,8 @@
 
 /** More is refused at login too: hashing must not be given work without bound. */
 export const passwordMaxCodePoints = 256;
+/** 20,000 of the most common, one a line. */
+export const commonPasswordsUrl = new URL("../../data/common-passwords.txt", import.meta.url);
 /** The least that the minimum length may be set to. */
 export const leastPasswordMinCodePoints = 8;
 

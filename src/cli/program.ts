@@ -3,11 +3,15 @@
 import { Command } from "commander";
 import type { Environment } from "../config.ts";
 import { migrate } from "../postgres/migrate.ts";
+import { reseal } from "../postgres/reseal.ts";
 import { addAccountsCommand } from "./accounts.ts";
+import { addClientsCommand } from "./clients.ts";
 import { addInstancesCommand, addKeysCommand } from "./keys.ts";
+import { printRows } from "./output.ts";
 import { addServeCommand } from "./serve.ts";
+import { addAuditCommand, addSessionsCommand } from "./sessions.ts";
 import { addTokenCommand } from "./token.ts";
-import { loadConfig, openDatabase } from "./workspace.ts";
+import { loadConfig, openDatabase, withWorkspace } from "./workspace.ts";
 
 /** `environment` is read once, at start, with the secrets that are then removed from the process's own. */
 export function createProgram(environment: Environment): Command {
@@ -20,6 +24,10 @@ export function createProgram(environment: Environment): Command {
   addKeysCommand(program, environment);
   addInstancesCommand(program, environment);
   addTokenCommand(program, environment);
+  addClientsCommand(program, environment);
+  addSessionsCommand(program, environment);
+  addAuditCommand(program, environment);
+  addResealCommand(program, environment);
   return program;
 }
 
@@ -36,5 +44,19 @@ function addMigrateCommand(program: Command, environment: Environment): void {
       } finally {
         await database.stop();
       }
+    });
+}
+
+function addResealCommand(program: Command, environment: Environment): void {
+  program
+    .command("reseal")
+    .description("seals everything under the current FLEET_SECRET; online, and may be repeated")
+    .option("--json", "as JSON")
+    .action(async ({ json = false }: { json?: boolean }) => {
+      const results = await withWorkspace(environment, ({ pool, secrets }) => reseal(pool, secrets));
+      printRows(
+        results.map((result) => ({ ...result })),
+        json,
+      );
     });
 }

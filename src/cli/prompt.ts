@@ -1,5 +1,6 @@
 /** Passwords from a person without echo, or from stdin; never from an argument, which everyone could read. */
 
+import { createInterface } from "node:readline/promises";
 import { Refusal } from "../errors.ts";
 
 /** The first line of stdin, without its line break. Undefined where stdin is empty. */
@@ -22,6 +23,16 @@ export async function readNewPassword(): Promise<string> {
     throw new Refusal("invalid_request", { description: "the two passwords differ" });
   }
   return password;
+}
+
+/** A question at a terminal; anywhere else nobody can answer, and the answer is no, as it is to the end of input. */
+export async function confirm(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY) return false;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const ended = new Promise<string>((resolve) => terminal.once("close", () => resolve("")));
+  const answer = await Promise.race([terminal.question(`${question} [y/N] `), ended]);
+  terminal.close();
+  return /^y(es)?$/i.test(answer.trim());
 }
 
 const interrupt = "\u0003";

@@ -33,7 +33,7 @@ export async function serveFleet(fleet: Serving, instances: number): Promise<voi
   const allExited = Promise.all(processes.map((process) => process.exited));
   await Promise.race([allReady, signal, allExited]);
   if (!signal.received() && showBanner) {
-    printBanner(await Promise.all(processes.map((process) => process.listening)), fleet.demoPassword);
+    printBanner(await Promise.all(processes.map((process) => process.listening)), fleet.demo);
   }
   await Promise.race([signal, allExited]);
   for (const { child } of processes) child.kill("SIGTERM");

@@ -2,14 +2,15 @@
 
 import type { Config, Environment } from "../config.ts";
 import type { Logger } from "../logger.ts";
+import type { DemoAccount } from "./banner.ts";
 import type { Database } from "./workspace.ts";
 
 export interface Serving {
   readonly config: Config;
   readonly environment: Environment;
   readonly database: Database;
-  /** Of the demo account, where it was just made. */
-  readonly demoPassword: string | undefined;
+  /** Where the database is the one of this folder. */
+  readonly demo: DemoAccount | undefined;
   readonly showBanner: boolean;
   readonly logger: Logger;
 }

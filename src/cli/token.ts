@@ -8,8 +8,11 @@ import { Refusal } from "../errors.ts";
 import { toJwk } from "../keys/jwks-document.ts";
 import { keyFault, keyStateAt, type PublishedKey } from "../keys/published-key.ts";
 import { createFleetStateReader } from "../postgres/fleet-state.ts";
+import { createIssuedTokenStore } from "../postgres/issued-tokens.ts";
 import { createPublishedKeyStore } from "../postgres/signing-keys.ts";
 import { kidPattern } from "../protocol/jwk.ts";
+import { judgeByRecord, type TokenStanding } from "../tokens/issued-token.ts";
+import { createVerifyAccessToken } from "../tokens/verify-access-token.ts";
 import { readLine } from "./prompt.ts";
 import { type Workspace, withWorkspace } from "./workspace.ts";
 
@@ -35,7 +38,8 @@ export function addTokenCommand(program: Command, environment: Environment): voi
     });
 }
 
-async function inspect({ pool, secrets, config }: Workspace, token: string): Promise<Inspection> {
+async function inspect(workspace: Workspace, token: string): Promise<Inspection> {
+  const { pool, secrets, config } = workspace;
   const { header, claims } = decode(token);
   const { databaseMs } = await createFleetStateReader(pool)();
   const kid = String(header.kid);
@@ -44,7 +48,7 @@ async function inspect({ pool, secrets, config }: Workspace, token: string): Pro
     key === undefined
       ? "unknown"
       : (keyFault(secrets, config.signingAlg, key) ?? keyStateAt(key, databaseMs));
-  const verdict = await judge(token, claims, key, keyState, databaseMs / secondMs);
+  const verdict = await judge(workspace, token, key, keyState, databaseMs);
   return { header, claims, key: keyState, verdict };
 }
 
@@ -57,19 +61,37 @@ function decode(token: string) {
 }
 
 async function judge(
+  { pool, config }: Workspace,
   token: string,
-  { exp = 0, nbf = 0 }: { readonly exp?: number; readonly nbf?: number },
   key: PublishedKey | undefined,
   keyState: string,
-  nowSeconds: number,
+  nowMs: number,
 ): Promise<string> {
   if (key === undefined) return "its key is not published";
   if (keyState !== "active" && keyState !== "retired") return `its key is ${keyState}`;
+  const { alg } = key;
   try {
-    await compactVerify(token, await importJWK(toJwk(key), key.alg), { algorithms: [key.alg] });
+    await compactVerify(token, await importJWK(toJwk(key), key.alg), { algorithms: [alg] });
   } catch {
     return "its signature is wrong";
   }
-  if (exp <= nowSeconds) return "it has expired";
-  return nbf > nowSeconds ? "it is not valid yet" : "valid";
+  const { exp = 0, nbf = 0, iss, jti } = decodeJwt(token);
+  if (exp * secondMs <= nowMs) return "it has expired";
+  if (nbf * secondMs > nowMs) return "it is not valid yet";
+  const verified = await createVerifyAccessToken({
+    issuer: config.issuer ?? String(iss),
+    alg,
+    directory: { find: () => ({ status: "published", key }) },
+    clock: { nowMs: () => nowMs },
+    clockToleranceMs: config.clockToleranceMs,
+  })(token);
+  if (verified === undefined) return "it is no access token of this issuer";
+  const standing = judgeByRecord(verified, await createIssuedTokenStore(pool).read(String(jti)));
+  return verdicts[standing];
 }
+
+const verdicts: Record<TokenStanding, string> = {
+  active: "valid",
+  inactive: "it is revoked, or its session has ended",
+  forged: "it was never issued: its key is in other hands",
+};

@@ -3,7 +3,12 @@
 import { readFileSync } from "node:fs";
 import { type AccountManagement, createAccountManagement } from "../accounts/manage-accounts.ts";
 import { createPasswordHasher } from "../accounts/password-hasher.ts";
-import { createPasswordPolicy, parseCommonPasswords } from "../accounts/password-policy.ts";
+import {
+  commonPasswordsUrl,
+  createPasswordPolicy,
+  parseCommonPasswords,
+} from "../accounts/password-policy.ts";
+import type { Acting } from "../audit.ts";
 import { type Config, type Environment, readConfig } from "../config.ts";
 import { readDevelopmentSecret, startDevelopmentDatabase } from "../development.ts";
 import { createFleetSecrets, type FleetSecrets } from "../fleet-secret.ts";
@@ -12,7 +17,9 @@ import { migrate } from "../postgres/migrate.ts";
 import { commandTimeouts, createPool, endPool, type Pool } from "../postgres/pool.ts";
 
 export const passwordWorkerUrl = new URL("../accounts/password-worker.js", import.meta.url);
-const commonPasswordsUrl = new URL("../../data/common-passwords.txt", import.meta.url);
+
+/** Whoever types a command is somebody with the settings: the database and the fleet's secret. */
+export const commandActing: Acting = { actor: "command", instanceId: null, address: null };
 
 /** A fixed moment to try schedules out at: the settings must mean the same on a machine whose clock is wrong. */
 const someMomentMs = Date.UTC(2026, 0, 1);
@@ -66,7 +73,15 @@ export async function withAccounts<Result>(
     commonPasswords: parseCommonPasswords(readFileSync(commonPasswordsUrl, "utf8")),
   });
   try {
-    return await work(createAccountManagement({ store: createAccountStore(pool), secrets, hasher, policy }));
+    return await work(
+      createAccountManagement({
+        store: createAccountStore(pool),
+        secrets,
+        hasher,
+        policy,
+        who: commandActing,
+      }),
+    );
   } finally {
     await hasher.close();
   }

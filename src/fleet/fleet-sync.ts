@@ -7,6 +7,9 @@ export interface FleetState {
   readonly databaseMs: number;
   /** Rises with every change of any signing key. */
   readonly directoryVersion: number;
+  /** Of the last entry of the revocation log, within the epoch. */
+  readonly revocationNumber: number;
+  readonly epoch: string;
 }
 
 export interface FleetSync {

@@ -11,36 +11,18 @@ import express, {
 import helmet from "helmet";
 import { Refusal } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import type { Metrics } from "../metrics.ts";
-import { endpointPaths } from "../protocol/metadata.ts";
 import { sendRefusal, statusOf, toRefusal } from "./error-response.ts";
-import { createHealthHandlers, type HealthSource } from "./health.ts";
-import { createLoginHandler, type LoginDependencies } from "./login.ts";
-import type { PublishedDocuments } from "./published-documents.ts";
-import { rawBody } from "./read-body.ts";
 import { requestLog, requestLogger } from "./request-log.ts";
-import { serveDocument } from "./serve-document.ts";
+import { type Endpoints, type Route, routes } from "./routes.ts";
 
-export interface ApplicationDependencies {
+export interface ApplicationDependencies extends Endpoints {
   readonly logger: Logger;
-  readonly metrics: Metrics;
-  readonly documents: PublishedDocuments;
-  readonly health: HealthSource;
-  readonly login: LoginDependencies;
   /** Proxies whose `X-Forwarded-For` counts. */
   readonly trustedProxies: readonly string[];
   /** Origins that may call everything but the published documents, which any origin may read. */
   readonly corsOrigins: readonly string[];
   /** Whether an error means that the database is away, which is answered with 503. */
   isUnavailable(error: unknown): boolean;
-}
-
-type Method = "get" | "post";
-
-interface Route {
-  readonly method: Method;
-  readonly path: string;
-  readonly handlers: readonly RequestHandler[];
 }
 
 /** What is served here is read by programs: no answer may load, run or be framed. */
@@ -65,23 +47,6 @@ export function createApplication(deps: ApplicationDependencies): Express {
   return app;
 }
 
-function routes(deps: ApplicationDependencies): readonly Route[] {
-  const health = createHealthHandlers(deps.health);
-  const document: RequestHandler = (request, response, next) => {
-    if (!serveDocument(deps.documents, deps.metrics, request.path, request, response)) next();
-  };
-  const { jwks, openidConfiguration, oauthMetadata, login } = endpointPaths;
-  return [
-    ...[jwks, `${jwks.replace(".json", "")}/:kid`, openidConfiguration, oauthMetadata].map(
-      (path): Route => ({ method: "get", path, handlers: [document] }),
-    ),
-    { method: "post", path: login, handlers: [rawBody, createLoginHandler(deps.login)] },
-    { method: "get", path: "/healthz", handlers: [health.healthz] },
-    { method: "get", path: "/readyz", handlers: [health.readyz] },
-    { method: "get", path: "/readyz/issue", handlers: [health.readyzIssue] },
-  ];
-}
-
 /** A path with routes answers every other method with 405 and what it allows (RFC 9110 §15.5.6). */
 function mount(app: Express, table: readonly Route[]): void {
   for (const path of new Set(table.map((route) => route.path))) {
@@ -90,7 +55,7 @@ function mount(app: Express, table: readonly Route[]): void {
     const allow = methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])).join(", ");
     const route = app.route(path);
     for (const { method, handlers } of here) route[method](...handlers);
-    if (path.startsWith("/.well-known/")) route.options(cors({ methods: ["GET", "HEAD"], maxAge: 86_400 }));
+    if (isPublished(path)) route.options(cors({ methods: ["GET", "HEAD"], maxAge: 86_400 }));
     route.all((_request, response) => {
       response.set("Allow", allow);
       throw new Refusal("method_not_allowed");
@@ -98,16 +63,18 @@ function mount(app: Express, table: readonly Route[]): void {
   }
 }
 
+const isPublished = (path: string) => path.startsWith("/.well-known/");
+
 function privateCors(origins: readonly string[]): RequestHandler {
   const allow = cors({
     origin: [...origins],
     methods: ["GET", "POST", "PATCH", "DELETE"],
-    allowedHeaders: ["Authorization", "Content-Type", "X-Request-Id"],
-    exposedHeaders: ["WWW-Authenticate", "Retry-After", "X-Request-Id"],
+    allowedHeaders: ["Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id"],
+    exposedHeaders: ["ETag", "WWW-Authenticate", "Retry-After", "X-As-Of", "X-Request-Id"],
     maxAge: 600,
   });
   return (request, response, next) => {
-    if (request.path.startsWith("/.well-known/")) next();
+    if (isPublished(request.path)) next();
     else allow(request, response, next);
   };
 }

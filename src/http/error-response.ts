@@ -2,14 +2,21 @@
 
 import type { ServerResponse } from "node:http";
 import { type ErrorCode, errorMeanings, Refusal } from "../errors.ts";
+import { bearerChallenge } from "../protocol/bearer.ts";
 
 export const statusByCode: Record<ErrorCode, number> = {
   invalid_request: 400,
+  invalid_grant: 400,
+  unsupported_grant_type: 400,
   invalid_scope: 400,
   invalid_target: 400,
   invalid_credentials: 401,
+  invalid_client: 401,
+  invalid_token: 401,
+  insufficient_scope: 403,
   address_not_allowed: 403,
   password_change_required: 403,
+  cursor_expired: 410,
   unknown_key: 404,
   not_found: 404,
   method_not_allowed: 405,
@@ -27,6 +34,31 @@ export class HttpRefusal extends Refusal {
     super("invalid_request", { description });
     this.status = status;
   }
+}
+
+/** No credentials of the kind that is needed: the challenge then names no error (RFC 6750 §3.1). */
+export class MissingCredentials extends Refusal {
+  constructor() {
+    super("invalid_token", { description: "An access token is needed." });
+  }
+}
+
+/** A request that is malformed in how it presents a token (RFC 6750 §3.1). */
+export class MalformedBearer extends Refusal {
+  constructor(description: string) {
+    super("invalid_request", { description });
+  }
+}
+
+/** WWW-Authenticate, where the status is 401 or a token's scope is short (RFC 6750 §3, RFC 6749 §5.2). */
+function challengeOf(refusal: Refusal): string | undefined {
+  if (refusal instanceof MissingCredentials) return bearerChallenge();
+  if (refusal instanceof MalformedBearer) return bearerChallenge({ error: "invalid_request" });
+  const { code } = refusal;
+  if (code === "invalid_client") return 'Basic realm="keyfleet"';
+  return code === "invalid_token" || code === "insufficient_scope"
+    ? bearerChallenge({ error: code })
+    : undefined;
 }
 
 export function statusOf(refusal: Refusal): number {
@@ -64,6 +96,8 @@ export function sendRefusal(response: ServerResponse, refusal: Refusal): void {
   response.setHeader("Content-Type", "application/json");
   response.setHeader("Cache-Control", "no-store");
   response.setHeader("X-Content-Type-Options", "nosniff");
+  const challenge = challengeOf(refusal);
+  if (challenge !== undefined) response.setHeader("WWW-Authenticate", challenge);
   if (refusal.retryAfterSeconds !== undefined)
     response.setHeader("Retry-After", String(refusal.retryAfterSeconds));
   response.end(body);

@@ -3,11 +3,14 @@
 import type { Request, Response } from "express";
 import { z } from "zod";
 import { grantScopes } from "../accounts/account.ts";
-import type { Authenticate } from "../accounts/authenticate.ts";
+import type { Authentication } from "../accounts/authenticate.ts";
+import type { AuditLog } from "../audit.ts";
 import { Refusal } from "../errors.ts";
-import { clientIdPattern, firstPartyClientId, parseScope } from "../protocol/oauth.ts";
+import { clientIdPattern, parseScope } from "../protocol/oauth.ts";
 import type { StartSession } from "../sessions/start-session.ts";
+import { actingOf } from "./acting.ts";
 import { addressBlock, canonicalAddress } from "./address.ts";
+import type { ClientIdentification } from "./identify-client.ts";
 import { readBody } from "./read-body.ts";
 
 const loginBody = z.object({
@@ -15,13 +18,17 @@ const loginBody = z.object({
   password: z.string(),
   audience: z.string().optional(),
   scope: z.string().max(1024).optional(),
-  client_id: z.string().regex(clientIdPattern).default(firstPartyClientId),
+  client_id: z.string().regex(clientIdPattern).optional(),
+  client_secret: z.string().optional(),
 });
 
 const userAgentMaxCharacters = 256;
 
 export interface LoginDependencies {
-  readonly authenticate: Authenticate;
+  readonly instanceId: string;
+  readonly authentication: Pick<Authentication, "authenticate">;
+  readonly clients: Pick<ClientIdentification, "identifyAtLogin">;
+  readonly audit: AuditLog;
   readonly startSession: StartSession;
   /** Allowed audiences, the default first. */
   readonly audiences: readonly string[];
@@ -38,13 +45,14 @@ export function createLoginHandler(deps: LoginDependencies) {
     const audience = readAudience(body.audience, deps.audiences);
     const requestedScopes = readScope(body.scope);
     const block = addressBlock(address);
+    const clientId = await deps.clients.identifyAtLogin(request, body);
 
-    const account = await deps.authenticate({ ...body, addressBlock: block });
+    const account = await deps.authentication.authenticate({ ...body, addressBlock: block });
     const scopes = grantScopes(account, requestedScopes);
     if (scopes === undefined) throw new Refusal("invalid_scope");
     const userAgent = (request.get("user-agent") ?? "").slice(0, userAgentMaxCharacters);
     const origin = { address, addressBlock: block, userAgent };
-    const tokens = await deps.startSession({ account, audience, scopes, origin, clientId: body.client_id });
+    const tokens = await deps.startSession({ account, audience, scopes, origin, clientId });
 
     deps.onOutcome("success");
     response.set("Cache-Control", "no-store").json(tokens);
@@ -55,6 +63,13 @@ export function createLoginHandler(deps: LoginDependencies) {
       await login(request, response);
     } catch (error) {
       deps.onOutcome(error instanceof Refusal ? error.code : "error");
+      if (error instanceof Refusal) {
+        deps.audit.record({
+          event: "login_refused",
+          who: actingOf(request, deps.instanceId),
+          detail: error.code,
+        });
+      }
       throw error;
     }
   };

@@ -31,14 +31,23 @@ export interface PublishedDocumentsOptions {
 export const sharedMaxAgeSeconds = 30;
 export const staleWhileRevalidateSeconds = 30;
 
+const clientAuthentication = ["client_secret_basic", "client_secret_post"];
 const keyPathPrefix = "/.well-known/jwks/";
 
 function serverMetadata({ issuer, alg }: PublishedDocumentsOptions): ServerMetadata {
   return {
     issuer,
     jwks_uri: issuer + endpointPaths.jwks,
+    token_endpoint: issuer + endpointPaths.token,
+    revocation_endpoint: issuer + endpointPaths.revoke,
+    introspection_endpoint: issuer + endpointPaths.introspect,
+    userinfo_endpoint: issuer + endpointPaths.userinfo,
+    revocation_events_endpoint: issuer + endpointPaths.revocations,
     response_types_supported: [],
-    grant_types_supported: [],
+    grant_types_supported: ["refresh_token", "client_credentials"],
+    token_endpoint_auth_methods_supported: [...clientAuthentication, "none"],
+    revocation_endpoint_auth_methods_supported: [...clientAuthentication, "none"],
+    introspection_endpoint_auth_methods_supported: clientAuthentication,
     subject_types_supported: ["public"],
     id_token_signing_alg_values_supported: [alg],
   };

@@ -3,6 +3,7 @@
 import express, { type Request, type RequestHandler } from "express";
 import type { z } from "zod";
 import { Refusal } from "../errors.ts";
+import { parseObject } from "../protocol/json.ts";
 import { HttpRefusal } from "./error-response.ts";
 
 const bodyMaxBytes = 16 * 1024;
@@ -49,7 +50,7 @@ function describe(error: z.ZodError): string {
 
 function hasUtf8Charset(request: Request): boolean {
   const match = /;\s*charset="?([^";\s]+)"?/i.exec(request.headers["content-type"] ?? "");
-  return match === null || match[1]?.toLowerCase() === "utf-8";
+  return match === null || /^utf-?8$/i.test(match[1] ?? "");
 }
 
 function decode(body: unknown): string {
@@ -60,35 +61,10 @@ function decode(body: unknown): string {
   }
 }
 
-function parseJson(text: string): unknown {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw malformed("The body is not JSON.");
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw malformed("The body must be an object.");
-  if (hasDuplicateMember(text)) throw malformed("A member is repeated.");
+function parseJson(text: string): Readonly<Record<string, unknown>> {
+  const value = parseObject(text);
+  if (value === undefined) throw malformed("The body is not a JSON object without repeated members.");
   return value;
-}
-
-/** Whether any object in a valid JSON text names a member twice: `JSON.parse` would keep the last and say nothing. */
-export function hasDuplicateMember(json: string): boolean {
-  const open: (Set<string> | undefined)[] = [];
-  const tokens = json.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?|[{}[\]]/g);
-  for (const [token, colon] of tokens) {
-    if (token === "{") open.push(new Set());
-    else if (token === "[") open.push(undefined);
-    else if (token === "}" || token === "]") open.pop();
-    else if (colon !== undefined) {
-      const name = JSON.parse(token.slice(0, token.length - colon.length)) as string;
-      const names = open.at(-1);
-      if (names?.has(name)) return true;
-      names?.add(name);
-    }
-  }
-  return false;
 }
 
 /** Percent-encoded UTF-8, decoded strictly: a byte that is none would otherwise become the same as any other. */

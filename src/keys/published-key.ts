@@ -68,6 +68,11 @@ export function sealPublication(secrets: FleetSecrets, key: KeyPublication): Sea
   return sealRow(secrets, "signing_keys", key.kid, sealedFields(key));
 }
 
+/** Whether an instance made this row. */
+export function isPublicationSealed(secrets: FleetSecrets, key: PublishedKey): boolean {
+  return isSealed(secrets, "signing_keys", key.kid, sealedFields(key), key.seal);
+}
+
 export type KeyFault = "not_a_thumbprint" | "malformed" | "low_order" | "wrong_alg" | "not_sealed";
 
 /** Whole milliseconds: a database can answer with anything, NaN included, which every comparison denies. */
@@ -89,5 +94,5 @@ export function keyFault(secrets: FleetSecrets, alg: SigningAlg, key: PublishedK
   if (publicKey.length !== 32 || publicKey.toString("base64url") !== key.x) return "malformed";
   if (isLowOrderPoint(publicKey)) return "low_order";
   if (key.alg !== alg) return "wrong_alg";
-  return isSealed(secrets, "signing_keys", key.kid, sealedFields(key), key.seal) ? undefined : "not_sealed";
+  return isPublicationSealed(secrets, key) ? undefined : "not_sealed";
 }

@@ -7,7 +7,7 @@ export function createFleetStateReader(database: Queryable): () => Promise<Fleet
   return async () => {
     const { rows } = await database.query<FleetState>(
       `select extract(epoch from pg_catalog.clock_timestamp())::float8 * 1000 as "databaseMs",
-              directory_version as "directoryVersion"
+              directory_version as "directoryVersion", revocation_number as "revocationNumber", epoch
        from keyfleet.fleet_state`,
     );
     const state = rows[0];

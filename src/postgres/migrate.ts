@@ -2,7 +2,6 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { runner } from "node-pg-migrate";
 
 const migrationsDirectory = fileURLToPath(new URL("../../migrations", import.meta.url));
 const lockNotAvailable = "55P03";
@@ -31,6 +30,8 @@ export async function migrate(options: {
 }
 
 async function migrateOnce(url: string, log: (message: string) => void): Promise<readonly string[]> {
+  // Loaded only here: a command that migrates nothing starts sooner without.
+  const { runner } = await import("node-pg-migrate");
   const applied = await runner({
     databaseUrl: {
       connectionString: url,

@@ -79,32 +79,20 @@ export function isDatabaseAway(error: unknown): boolean {
   return typeof message === "string" && awayMessages.test(message);
 }
 
-/** Connection exceptions, operator intervention, insufficient resources, lock and statement timeouts; sockets. */
+/** Undefined table, schema or function: an instance that listens before the schema is there. */
+export function isSchemaMissing(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return code === "42P01" || code === "3F000" || code === "42883";
+}
+
+/**
+ * Connection exceptions, refused authorization, no such database, operator intervention, insufficient resources, lock
+ * and statement timeouts; sockets.
+ */
 const awayCodes =
-  /^(08|57P|53)|^(57014|55P03|40001|40P01|25P03|25006)$|^(ECONN[A-Z]+|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN))$/;
+  /^(08|57P|53|28)|^(57014|55P03|40001|40P01|25P03|25006|3D000)$|^(ECONN[A-Z]+|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN))$/;
 const awayMessages =
   /timeout|Connection terminated|Client has encountered a connection error|Cannot use a pool/i;
-
-/** Runs `work` in one transaction on one connection. */
-export async function inTransaction<Result>(
-  pool: Pool,
-  work: (client: Queryable) => Promise<Result>,
-): Promise<Result> {
-  const client = await pool.connect();
-  let failure: Error | undefined;
-  try {
-    await client.query("begin");
-    const result = await work(client as Queryable);
-    await client.query("commit");
-    return result;
-  } catch (error) {
-    failure = error instanceof Error ? error : new Error("transaction failed");
-    await client.query("rollback").catch(() => undefined);
-    throw error;
-  } finally {
-    client.release(failure);
-  }
-}
 
 /** Ends a pool without waiting for a server that does not answer. */
 export async function endPool(pool: Pool): Promise<void> {

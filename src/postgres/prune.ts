@@ -1,11 +1,12 @@
 /** Deletes, in small batches, what nothing can need any more; safe on every instance at once. */
 
-import type { Queryable } from "./pool.ts";
+import { interval, type Queryable } from "./pool.ts";
 
 /** Per table: the key column(s), and which rows are done. Batches skip rows that another instance is deleting. */
 const prunable = {
   issued_tokens: { key: "jti", done: "t.expires_at < now() - interval '1 hour'" },
   sessions: { key: "id", done: "coalesce(t.ended_at, t.expires_at) < now() - interval '1 day'" },
+  revocations: { key: "number", done: "t.expires_at < now() - interval '1 minute'" },
   login_attempts: { key: "key", done: "t.expire < extract(epoch from now()) * 1000 - 3600000" },
   signing_keys: { key: "kid", done: "keyfleet.key_expiry(t) < now() - interval '1 hour'" },
   account_addresses: {
@@ -21,15 +22,36 @@ const prunable = {
 
 const batchRows = 1000;
 
-/** Deletes one batch a table; returns how many rows went, by table. */
-export async function prune(database: Queryable): Promise<Readonly<Record<string, number>>> {
+/** Returns how many rows went, by table. Audit events go after `auditRetentionMs`. */
+export async function prune(
+  database: Queryable,
+  auditRetentionMs: number,
+): Promise<Readonly<Record<string, number>>> {
   const pruned: Record<string, number> = {};
   for (const [table, { key, done }] of Object.entries(prunable)) {
-    const { rowCount } = await database.query(
+    pruned[table] = await pruneInBatches(
+      database,
       `delete from keyfleet.${table} where (${key}) in
          (select ${key} from keyfleet.${table} t where ${done} limit ${batchRows} for update skip locked)`,
     );
-    pruned[table] = rowCount ?? 0;
   }
+  pruned["audit_events"] = await pruneInBatches(
+    database,
+    `delete from keyfleet.audit_events where id in
+       (select id from keyfleet.audit_events where at < now() - $1::interval order by id limit ${batchRows})`,
+    [interval(auditRetentionMs)],
+  );
   return pruned;
+}
+
+async function pruneInBatches(
+  database: Queryable,
+  statement: string,
+  values: readonly unknown[] = [],
+): Promise<number> {
+  for (let pruned = 0; ; ) {
+    const { rowCount } = await database.query(statement, values);
+    pruned += rowCount ?? 0;
+    if ((rowCount ?? 0) < batchRows) return pruned;
+  }
 }

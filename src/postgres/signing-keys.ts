@@ -1,11 +1,13 @@
 /** The table `signing_keys`. */
 
+import type { Acting } from "../audit.ts";
 import type { PublishedKey } from "../keys/published-key.ts";
 import type { PublishedKeyStore, PublishOutcome } from "../keys/published-key-store.ts";
 import type { SigningAlg } from "../protocol/jwk.ts";
 import { type Queryable, timestamp } from "./pool.ts";
+import { actingRecord } from "./records.ts";
 
-interface SigningKeyRow {
+export interface SigningKeyRow {
   kid: string;
   instance_id: string;
   alg: SigningAlg;
@@ -20,10 +22,16 @@ interface SigningKeyRow {
   seal: Buffer;
 }
 
-const columns = `k.kid, k.instance_id, k.alg, k.x, k.published_at, k.activates_at, k.retires_at, k.expires_at,
-  k.retired_early_at, k.revoked_at, k.secret_id, k.seal`;
+const columnNames = [
+  ...["kid", "instance_id", "alg", "x", "published_at", "activates_at", "retires_at", "expires_at"],
+  ...["retired_early_at", "revoked_at", "secret_id", "seal"],
+];
 
-function toPublishedKey(row: SigningKeyRow): PublishedKey {
+/** Of a row that is named so. */
+export const signingKeyColumns = (alias: string) => columnNames.map((name) => `${alias}.${name}`).join(", ");
+const columns = signingKeyColumns("k");
+
+export function toPublishedKey(row: SigningKeyRow): PublishedKey {
   return {
     kid: row.kid,
     instanceId: row.instance_id,
@@ -39,9 +47,25 @@ function toPublishedKey(row: SigningKeyRow): PublishedKey {
   };
 }
 
-export function createPublishedKeyStore(
-  database: Queryable,
-): PublishedKeyStore & { find(kid: string): Promise<PublishedKey | undefined> } {
+/** How much a revocation touches. */
+export interface AffectedTokens {
+  readonly tokens: number;
+  readonly sessions: number;
+}
+
+export interface KeyAdministrationStore extends PublishedKeyStore {
+  find(kid: string): Promise<PublishedKey | undefined>;
+  countAffected(instanceId: string): Promise<AffectedTokens>;
+  /** Revokes all unexpired keys of an instance; with `bar` it publishes no others. Returns their kids. */
+  revokeInstanceKeys(
+    instanceId: string,
+    bar: boolean,
+    reason: string,
+    who: Acting,
+  ): Promise<readonly string[]>;
+}
+
+export function createPublishedKeyStore(database: Queryable): KeyAdministrationStore {
   async function find(kid: string): Promise<PublishedKey | undefined> {
     const { rows } = await database.query<SigningKeyRow>(
       `select ${columns} from keyfleet.signing_keys k where k.kid = $1`,
@@ -74,6 +98,21 @@ export function createPublishedKeyStore(
       const published = await find(key.kid);
       if (published === undefined) throw new Error("a key that was just published is gone");
       return { outcome, key: published };
+    },
+    async countAffected(instanceId) {
+      const { rows } = await database.query<AffectedTokens>(
+        "select tokens, sessions from keyfleet.count_affected_by_keys($1)",
+        [instanceId],
+      );
+      return rows[0] ?? { tokens: 0, sessions: 0 };
+    },
+    async revokeInstanceKeys(instanceId, bar, reason, who) {
+      const { rows } = await database.query<{ kids: string[] }>(
+        `select keyfleet.revoke_instance_keys(
+           $1, $2, $3, jsonb_populate_record(null::keyfleet.acting, $4)) as kids`,
+        [instanceId, bar, reason, actingRecord(who)],
+      );
+      return rows[0]?.kids ?? [];
     },
     async list() {
       const { rows } = await database.query<SigningKeyRow>(

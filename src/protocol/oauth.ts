@@ -1,13 +1,17 @@
 /** What OAuth puts on the wire: token responses, scope syntax, client identifiers (RFC 6749). */
 
-/** RFC 6749 §5.1, with the session's id and the refresh token's idle lifetime beside it. */
-export interface TokenResponse {
+/** RFC 6749 §5.1: the client credentials grant has no refresh token (§4.4.3). */
+export interface ClientTokenResponse {
   readonly access_token: string;
   readonly token_type: "Bearer";
   readonly expires_in: number;
+  readonly scope: string;
+}
+
+/** RFC 6749 §5.1, with the session's id and the refresh token's idle lifetime beside it. */
+export interface TokenResponse extends ClientTokenResponse {
   readonly refresh_token: string;
   readonly refresh_expires_in: number;
-  readonly scope: string;
   readonly session_id: string;
 }
 

@@ -1,8 +1,6 @@
 /** Durations as settings spell them: a whole number and `ms`, `s`, `m`, `h` or `d`. */
 
-import { dayMs, hourMs, minuteMs, secondMs } from "./clock.ts";
-
-const unitMs = { ms: 1, s: secondMs, m: minuteMs, h: hourMs, d: dayMs } as const;
+const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
 /** Milliseconds, or undefined where the text is no duration. */
 export function parseDurationMs(text: string): number | undefined {

@@ -1,0 +1,48 @@
+/** Notices where the revocation log may have gone back in time, before anything is concluded from its numbers. */
+
+import type { FleetState } from "./fleet-sync.ts";
+
+export interface EpochGuardOptions {
+  readState(): Promise<FleetState>;
+  /** What this instance has read of the log so far. */
+  lastSeen(): { readonly epoch: string; readonly number: number };
+  /** Has the database look, and begin another epoch where it must. */
+  confirm(seenNumber: number, isRegistering: boolean): Promise<void>;
+}
+
+export interface EpochGuard {
+  readState(): Promise<FleetState>;
+  /** Has the next reading look again: a new connection may lead to another server. */
+  doubt(): void;
+}
+
+/** Looks at the first reading, after each one that failed, in doubt, and at a lower number. */
+export function createEpochGuard(options: EpochGuardOptions): EpochGuard {
+  let isRegistering = true;
+  let isDoubtful = true;
+
+  async function confirm(): Promise<void> {
+    isDoubtful = false;
+    await options.confirm(options.lastSeen().number, isRegistering);
+    isRegistering = false;
+  }
+
+  return {
+    async readState() {
+      try {
+        if (isDoubtful) await confirm();
+        const state = await options.readState();
+        const seen = options.lastSeen();
+        if (state.epoch !== seen.epoch || state.revocationNumber >= seen.number) return state;
+        await confirm();
+        return await options.readState();
+      } catch (error) {
+        isDoubtful = true;
+        throw error;
+      }
+    },
+    doubt() {
+      isDoubtful = true;
+    },
+  };
+}

@@ -1,0 +1,150 @@
+/** `GET /revocations` and `/revocations/stream`: what verifiers refuse, as a snapshot and as server-sent events. */
+
+import { createHash } from "node:crypto";
+import type { Request, Response } from "express";
+import { type Clock, secondMs, toNumericDate } from "../clock.ts";
+import { Refusal, unavailable } from "../errors.ts";
+import { formatCursor, parseCursor, type RevocationSnapshot } from "../protocol/revocation-event.ts";
+import { type Revocation, toRevocationEvent } from "../revocation/revocation.ts";
+import type { RevocationLog } from "../revocation/revocation-log.ts";
+import { addressBlock, canonicalAddress } from "./address.ts";
+
+/** `?after=` of another epoch or malformed: the caller has to start from the whole. */
+export function createRevocationSnapshotHandler(log: RevocationLog) {
+  return (request: Request, response: Response): void => {
+    if (!log.isLoaded()) throw unavailable("The revocations are being loaded.");
+    const { epoch, number } = log.cursor();
+    const { after } = request.query;
+    const from = after === undefined ? 0 : numberAfter(after, epoch);
+    const events = log.after(from).map(toRevocationEvent);
+    const cursor = formatCursor({ epoch, number: Math.max(number, from) });
+    const snapshot: RevocationSnapshot = { cursor, as_of: toNumericDate(log.asOfMs()), events };
+    // Not of as_of, which rises all the time: the events are what a caller would fetch again.
+    const etag = `"${createHash("sha256")
+      .update(JSON.stringify([cursor, events]))
+      .digest("base64url")
+      .slice(0, 27)}"`;
+    response.set({ ETag: etag, "Cache-Control": "no-cache", "X-As-Of": String(snapshot.as_of) });
+    if (request.get("if-none-match") === etag) response.status(304).end();
+    else response.json(snapshot);
+  };
+}
+
+/** It may be ahead of this instance: another one has read more by now. */
+function numberAfter(after: unknown, epoch: string): number {
+  const cursor = typeof after === "string" ? parseCursor(after) : undefined;
+  if (cursor === undefined) throw new Refusal("invalid_request", { description: "after is no cursor" });
+  if (cursor.epoch !== epoch) throw new Refusal("cursor_expired");
+  return cursor.number;
+}
+
+export interface RevocationStream {
+  handler(request: Request, response: Response): void;
+  /** Ends every stream, so that its consumer moves to another instance. */
+  close(): void;
+  consumers(): number;
+}
+
+export interface RevocationStreamOptions {
+  readonly log: RevocationLog;
+  readonly clock: Clock;
+  /** Consumers in all, and from one address block. */
+  readonly limit: number;
+  readonly limitPerAddress: number;
+  onDropped(): void;
+}
+
+const heartbeatEveryMs = secondMs;
+/** A consumer that leaves more than this unread is cut off rather than buffered for: it resumes by its last id. */
+const unreadMaxBytes = 1024 * 1024;
+/** How long the end of a stream may stay unread. */
+const endingMs = 5 * secondMs;
+
+interface Consumer {
+  readonly addressBlock: string;
+  /** What it has read elsewhere: this instance may be behind the one it comes from. */
+  readonly readNumber: number;
+}
+
+function formatEvent(entry: Revocation, epoch: string): string {
+  const id = formatCursor({ epoch, number: entry.number });
+  return `event: revocation\nid: ${id}\ndata: ${JSON.stringify(toRevocationEvent(entry))}\n\n`;
+}
+
+/** Each event once and in the log's order, from wherever the consumer was. */
+export function createRevocationStream(options: RevocationStreamOptions): RevocationStream {
+  const { log, limit, limitPerAddress } = options;
+  const consumers = new Map<Response, Consumer>();
+  let closed = false;
+  const unsubscribe = log.subscribe((entries) => {
+    if (entries.length === 0) return endAll();
+    const { epoch } = log.cursor();
+    const events = entries.map((entry) => ({ number: entry.number, text: formatEvent(entry, epoch) }));
+    const everything = Buffer.from(events.map(({ text }) => text).join(""));
+    for (const [response, { readNumber }] of consumers) {
+      const isAhead = readNumber >= (entries[0]?.number ?? 0);
+      const unread = isAhead ? events.filter(({ number }) => number > readNumber) : [];
+      send(response, isAhead ? unread.map(({ text }) => text).join("") : everything);
+    }
+  });
+  const heartbeat = setInterval(() => {
+    const bytes = Buffer.from(`event: heartbeat\ndata: {"as_of":${toNumericDate(log.asOfMs())}}\n\n`);
+    for (const response of consumers.keys()) send(response, bytes);
+  }, heartbeatEveryMs);
+  heartbeat.unref();
+
+  function send(response: Response, bytes: Buffer | string): void {
+    if (response.writableLength > unreadMaxBytes) {
+      options.onDropped();
+      response.destroy();
+    } else response.write(bytes);
+  }
+
+  function endAll(): void {
+    for (const response of consumers.keys()) {
+      response.end();
+      setTimeout(() => response.destroy(), endingMs).unref();
+    }
+    consumers.clear();
+  }
+
+  function refuseTooMany(block: string): void {
+    const fromHere = [...consumers.values()].filter(({ addressBlock }) => addressBlock === block).length;
+    if (closed || consumers.size >= limit || fromHere >= limitPerAddress) {
+      throw unavailable("No more streams are served here: poll the snapshot.");
+    }
+  }
+
+  return {
+    handler(request, response) {
+      if (!log.isLoaded()) throw unavailable("The revocations are being loaded.");
+      const block = addressBlock(canonicalAddress(request.ip ?? ""));
+      refuseTooMany(block);
+      response.writeHead(200, {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-store, no-transform",
+        "X-Accel-Buffering": "no",
+      });
+      if (request.method === "HEAD") {
+        response.end();
+        return;
+      }
+      const { epoch, number } = log.cursor();
+      const last = parseCursor(request.get("last-event-id") ?? "");
+      const readNumber = last?.epoch === epoch ? last.number : 0;
+      const missed = log.after(readNumber).map((entry) => formatEvent(entry, epoch));
+      const asOf = toNumericDate(log.asOfMs());
+      const cursor = formatCursor({ epoch, number: Math.max(number, readNumber) });
+      response.write(`${missed.join("")}event: ready\nid: ${cursor}\ndata: {"as_of":${asOf}}\n\n`);
+      consumers.set(response, { addressBlock: block, readNumber });
+      response.once("close", () => consumers.delete(response));
+    },
+    close() {
+      closed = true;
+      clearInterval(heartbeat);
+      unsubscribe();
+      endAll();
+    },
+    consumers: () => consumers.size,
+  };
+}
