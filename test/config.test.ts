@@ -149,6 +149,13 @@ describe("settings that contradict each other", () => {
     );
   });
 
+  test("an issuer and audiences that no token would have room for are refused", () => {
+    const audience = `https://${"a".repeat(180)}.example`;
+    const refused = "ISSUER and AUDIENCES are too long together: an access token is at most 1 KiB";
+    expect(problemsOf({ ISSUER: audience })).toEqual([refused]);
+    expect(problemsOf({ ISSUER: "https://id.example", AUDIENCES: `b,${audience}` })).toEqual([]);
+  });
+
   test("an issuer without TLS is refused in production", () => {
     expect(problemsOf({ ...production, ISSUER: "http://id.example" })).toEqual([
       "ISSUER must be an https url in production",

@@ -6,6 +6,7 @@ import { errorMeanings } from "../src/errors.ts";
 import { statusByCode } from "../src/http/error-response.ts";
 import { createMetrics } from "../src/metrics.ts";
 import { settings } from "../src/settings.ts";
+import { verificationMessages } from "../src/verifier/errors.ts";
 
 const root = new URL("../", import.meta.url);
 const read = (path: string) => readFileSync(new URL(path, root), "utf8");
@@ -52,14 +53,22 @@ test("every metric of ours is documented with its help", async () => {
 });
 
 test("every route is documented, and none that is not there", () => {
-  const source = read("src/http/application.ts") + read("src/protocol/metadata.ts");
+  const source = read("src/http/routes.ts") + read("src/protocol/metadata.ts");
   const documented = rowsOf("docs/http.md")
-    .map(([request = ""]) => /^`(GET|POST) (\/\S*)`$/.exec(request)?.[2])
+    .map(([request = ""]) => /^`(GET|POST|DELETE) (\/\S*)`$/.exec(request)?.[2])
     .filter((path) => path !== undefined);
-  for (const path of documented) expect(source).toContain(path.replace("/:kid", ""));
-  const inCode = [...source.matchAll(/"(\/[a-z.][\w./-]*)"/g)].map((match) => match[1] ?? "");
+  for (const path of documented) expect(source).toContain(path.replace(/\/:(kid|id)/, ""));
+  const inCode = [...source.matchAll(/"(\/[a-z.][\w./:-]*)"/g)].map((match) => match[1] ?? "");
   const prefixes = new Set(["/.well-known/"]);
   for (const path of inCode) expect([...documented, ...prefixes]).toContain(path);
+});
+
+test("every code of the verifier is documented with its message", () => {
+  const documented = rowsOf("docs/verifying.md").filter(
+    ([code = ""]) => code.slice(1, -1) in verificationMessages,
+  );
+  const expected = Object.entries(verificationMessages).map(([code, message]) => [`\`${code}\``, message]);
+  expect(documented.map(([code, message]) => [code, message])).toEqual(expected);
 });
 
 describe("links and paths", () => {

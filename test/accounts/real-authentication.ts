@@ -1,7 +1,7 @@
 /** Authentication as an instance wires it up, in this process: real Postgres, real hashing threads. */
 
 import type { Account } from "../../src/accounts/account.ts";
-import { createAuthenticate } from "../../src/accounts/authenticate.ts";
+import { createAuthentication } from "../../src/accounts/authenticate.ts";
 import { createLoginThrottle } from "../../src/accounts/login-throttle.ts";
 import { type AccountManagement, createAccountManagement } from "../../src/accounts/manage-accounts.ts";
 import { createPasswordHasher, type PasswordHasher } from "../../src/accounts/password-hasher.ts";
@@ -9,7 +9,7 @@ import { createPasswordPolicy } from "../../src/accounts/password-policy.ts";
 import { createAccountStore } from "../../src/postgres/accounts.ts";
 import { createAttemptCounters } from "../../src/postgres/login-attempts.ts";
 import { createPool, endPool, servingTimeouts } from "../../src/postgres/pool.ts";
-import { passwordWorkerUrl, testSecrets } from "../support/accounts.ts";
+import { passwordWorkerUrl, testActing, testSecrets } from "../support/accounts.ts";
 
 export interface RealAuthentication {
   /** `addressBlock` stands for an address that the account has never logged in from, if none is given. */
@@ -35,7 +35,7 @@ export function createRealAuthentication(options: RealAuthenticationOptions): Re
   const policy = createPasswordPolicy({ minLengthCodePoints: 15, commonPasswords: new Set() });
   const counters = createAttemptCounters(pool, { attempts: 100_000, windowMs: 900_000 });
   const reports: string[] = [];
-  const authenticate = createAuthenticate({
+  const { authenticate } = createAuthentication({
     store,
     secrets: testSecrets,
     throttle: createLoginThrottle(counters, testSecrets),
@@ -46,7 +46,7 @@ export function createRealAuthentication(options: RealAuthenticationOptions): Re
   return {
     authenticate: (username, password, addressBlock = "203.0.113.1") =>
       authenticate({ username, password, addressBlock }),
-    accounts: createAccountManagement({ store, secrets: testSecrets, hasher, policy }),
+    accounts: createAccountManagement({ store, secrets: testSecrets, hasher, policy, who: testActing }),
     reports,
     async close() {
       await hasher.close();

@@ -241,7 +241,7 @@ describe("in the table of accounts", () => {
     await database.drop();
   });
 
-  const alarms = () => readMetric(instance, "keyfleet_forged_accounts_total");
+  const alarms = () => readMetric(instance, 'keyfleet_forged_rows_total{kind="account"}');
 
   /** Refused as if there were no such account, with an alarm; others notice nothing. */
   async function expectForgery(credentials: { username: string }): Promise<void> {

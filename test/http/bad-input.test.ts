@@ -162,14 +162,25 @@ describe("headers", () => {
     ["a lone CR in a header", 400, getBytes("/healthz", "User-Agent: a\rb")],
     ["two lengths", 400, getBytes("/healthz", "Content-Length: 1", "Content-Length: 2")],
     ["a length and chunks", 400, getBytes("/healthz", "Content-Length: 1", "Transfer-Encoding: chunked")],
-    ["no Host", 400, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"],
     ["a method nobody knows", 400, "KEYFLEET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"],
     ["no HTTP at all", 400, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"],
-  ])("%s are refused by Node itself with %i, and the server lives on", async (_name, status, bytes) => {
+  ])("%s are refused with %i, though they never become a request", async (_name, status, bytes) => {
     const answer = await sendBytes(instance.url, bytes);
-    expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} .*\\r\\n\\r\\n$`, "s"));
+    expect(answer).toMatch(
+      new RegExp(`^HTTP/1\\.1 ${status} .*\\r\\n\\r\\n\\{"error":"invalid_request",.*\\}$`, "s"),
+    );
     expect((await fetch(`${instance.url}/healthz`)).status).toBe(200);
     expect(instance.process.exitCode).toBeNull();
+  });
+
+  test("that lack Host are refused by Node itself, without a body", async () => {
+    const answer = await sendBytes(instance.url, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n");
+    expect(answer).toMatch(/^HTTP\/1\.1 400 .*\r\n\r\n$/s);
+  });
+
+  test("that expect what nobody knows are refused with 417", async () => {
+    const answer = await sendBytes(instance.url, getBytes("/healthz", "Expect: miracles"));
+    expect(answer).toMatch(/^HTTP\/1\.1 417 .*\{"error":"invalid_request",.*\}/s);
   });
 
   test("10,000 characters of user agent log in, and 256 of them are kept", async () => {

@@ -1,6 +1,7 @@
 /** One instance's way to the database, which a test can cut, and on which it can make a commit slow. */
 
-import { inTransaction, type Pool, type Queryable } from "../../src/postgres/pool.ts";
+import type { Pool, Queryable } from "../../src/postgres/pool.ts";
+import { inTransaction } from "../support/database.ts";
 import type { VirtualTime } from "../support/virtual-time.ts";
 
 /** What Node says where nobody listens any more. */
@@ -63,7 +64,7 @@ export function createDatabaseLink(options: DatabaseLinkOptions): DatabaseLink {
     const commit = slow;
     slow = undefined;
     return inTransaction(pool, async (client) => {
-      const result = await time.wrap(client).query<Row>(text, values);
+      const result = await time.wrap(client as Queryable).query<Row>(text, values);
       commit.hold();
       await commit.released;
       return result;

@@ -41,7 +41,7 @@ beforeAll(async () => {
   database = await freshDatabase();
   await installVirtualTime(database.pool as Queryable);
   pool = createPool({ url: database.url, max: 8, timeouts: commandTimeouts, onError: () => undefined });
-  await createAccountStore(pool).insert(account);
+  await createAccountStore(pool).insert(account, { actor: "command", instanceId: null, address: null });
 });
 
 afterAll(async () => {
@@ -100,7 +100,7 @@ async function liveThrough(planned: PlannedSettings, plan: readonly Action[]): P
 }
 
 const seen = new Map<Situation, number>();
-const runs = 80;
+const runs = 50;
 /** On a slow machine fewer runs have to do; and so long may shrinking a counterexample take. */
 const longestMs = 60_000;
 

@@ -5,7 +5,8 @@ import { compactVerify, createLocalJWKSet, decodeJwt, decodeProtectedHeader } fr
 import type { Account } from "../../src/accounts/account.ts";
 import type { FleetSecrets } from "../../src/fleet-secret.ts";
 import { jwksText } from "../../src/keys/jwks-document.ts";
-import { inTransaction, type Pool, type Queryable } from "../../src/postgres/pool.ts";
+import type { Pool, Queryable } from "../../src/postgres/pool.ts";
+import { inTransaction } from "../support/database.ts";
 import type { VirtualTime } from "../support/virtual-time.ts";
 import { createDatabaseLink, type Outage } from "./database-link.ts";
 import { createFleetRecord, type FleetRecord, knows, type Situation } from "./fleet-record.ts";

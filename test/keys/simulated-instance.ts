@@ -17,6 +17,7 @@ import { createInstanceStore } from "../../src/postgres/instances.ts";
 import { createSessionStore } from "../../src/postgres/sessions.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import { createStartSession } from "../../src/sessions/start-session.ts";
+import { createTokenIssuer } from "../../src/tokens/issuing.ts";
 import type { VirtualMonotonicClock, VirtualTime } from "../support/virtual-time.ts";
 import { DatabaseAway, type DatabaseLink } from "./database-link.ts";
 
@@ -136,27 +137,29 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
       options.onPublished(event.key.kid);
     },
   });
-  const issuing = { instanceId: id, propagationDelayMs, accessTokenTtlMs, verifyGraceMs };
-  const sessions = createSessionStore(link, issuing);
+  const sessionSettings = {
+    instanceId: id,
+    issuer: "https://id.example",
+    propagationDelayMs,
+    accessTokenTtlMs,
+    verifyGraceMs,
+    refreshTokenTtlMs: 3_600_000,
+    sessionTtlMs: 3_600_000,
+    refreshGraceMs: 10_000,
+  };
   let issuedAtMs = Number.NaN;
   const startSession = createStartSession({
-    store: {
-      async start(start) {
-        const outcome = await sessions.start(start);
-        if (outcome.outcome === "issued") issuedAtMs = outcome.issuedAtMs;
-        return outcome;
-      },
-    },
+    store: createSessionStore(link, sessionSettings),
     secrets,
-    clock,
-    signer: ring,
-    settings: {
-      ...issuing,
-      issuer: "https://id.example",
-      refreshTokenTtlMs: 3_600_000,
-      sessionTtlMs: 3_600_000,
-    },
-    onIssued: () => undefined,
+    tokens: createTokenIssuer({
+      clock,
+      signer: ring,
+      settings: sessionSettings,
+      onIssued(issued) {
+        issuedAtMs = issued.issuedAtMs;
+      },
+    }),
+    settings: sessionSettings,
   });
 
   const self = { id, host: "simulated", processId: options.number };

@@ -8,9 +8,8 @@ import { createInstanceStore } from "../../src/postgres/instances.ts";
 import { createPool, endPool, type Pool, servingTimeouts } from "../../src/postgres/pool.ts";
 import { createSessionStore } from "../../src/postgres/sessions.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
-import type { SessionStart } from "../../src/sessions/session-store.ts";
 import { createJti } from "../../src/tokens/access-token.ts";
-import type { IssueOutcome } from "../../src/tokens/issuing.ts";
+import type { Issued, NotIssued } from "../../src/tokens/issuing.ts";
 import { addAccount, alice, eventually, manageAccounts, testSecrets } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -70,13 +69,36 @@ async function publish(instanceId: string, agoMs = 0, retiresInMs = 3_600_000): 
   return kid;
 }
 
+interface StartChanges {
+  readonly accountVersion?: number;
+  readonly nowEstimateMs?: number;
+}
+
 async function start(
   settled: string[],
-  changes: Partial<SessionStart> = {},
+  changes: StartChanges = {},
   unsettled: string[] = [],
-): Promise<IssueOutcome> {
+): Promise<Issued | NotIssued> {
   const nowMs = await databaseNowMs();
-  const settings = { instanceId: own, propagationDelayMs, accessTokenTtlMs: tokenMs, verifyGraceMs: graceMs };
+  const settings = {
+    instanceId: own,
+    issuer: "https://id.example",
+    propagationDelayMs,
+    accessTokenTtlMs: tokenMs,
+    verifyGraceMs: graceMs,
+    refreshTokenTtlMs: 100_000,
+    refreshGraceMs: 1000,
+  };
+  const seal = { secretId: "", seal: Buffer.alloc(32) };
+  const refresh = {
+    generation: 0,
+    refreshHash: Buffer.alloc(32),
+    parentHash: null,
+    rotatedAtMs: nowMs,
+    rotationSalt: null,
+    rotationSecretId: null,
+    seal,
+  };
   const session = {
     id: randomUUID(),
     accountId,
@@ -85,19 +107,18 @@ async function start(
     scope: "orders:read",
     authTimeMs: nowMs,
     expiresAtMs: nowMs + 100_000,
+    seal,
+    refresh,
   };
   return createSessionStore(pool, settings).start({
     session,
-    seal: { secretId: "", seal: Buffer.alloc(32) },
-    accountVersion: 1,
+    accountVersion: changes.accountVersion ?? 1,
     origin: { address: "192.0.2.1", addressBlock: "192.0.2.1", userAgent: "test" },
-    refreshHash: Buffer.alloc(32),
-    token: { ...session, jti: createJti(), offer: { settled, unsettled }, nowEstimateMs: nowMs },
-    ...changes,
+    issue: { jti: createJti(), offer: { settled, unsettled }, nowEstimateMs: changes.nowEstimateMs ?? nowMs },
   });
 }
 
-const kidOf = (outcome: IssueOutcome) => (outcome.outcome === "issued" ? outcome.kid : outcome.outcome);
+const kidOf = (outcome: Issued | NotIssued) => (typeof outcome === "string" ? outcome : outcome.kid);
 const minute = 60_000;
 
 describe("the key that signs", () => {
@@ -165,15 +186,9 @@ describe("nothing is issued, and nothing written", () => {
   test.each([-2500, 2500])("to an instance whose clock is %p ms off", async (byMs) => {
     const kid = await publish(own, 2 * minute);
     const nowMs = await databaseNowMs();
-    const token = { ...tokenFor(kid), nowEstimateMs: nowMs + byMs };
-    expect(kidOf(await start([kid], { token }))).toBe("clock_differs");
+    expect(kidOf(await start([kid], { nowEstimateMs: nowMs + byMs }))).toBe("clock_differs");
     await expectNothingWritten();
   });
-
-  function tokenFor(kid: string): SessionStart["token"] {
-    const offer = { settled: [kid], unsettled: [] };
-    return { jti: createJti(), clientId: "c", audience: "a", scope: "", offer, nowEstimateMs: 0 };
-  }
 });
 
 describe("races", () => {

@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { type AccountManagement, createAccountManagement } from "../../src/accounts/manage-accounts.ts";
 import { createPasswordHasher } from "../../src/accounts/password-hasher.ts";
 import { createPasswordPolicy } from "../../src/accounts/password-policy.ts";
+import type { Acting } from "../../src/audit.ts";
 import { createFleetSecrets, type FleetSecrets } from "../../src/fleet-secret.ts";
 import { createAccountStore } from "../../src/postgres/accounts.ts";
 import { commandTimeouts, createPool, endPool } from "../../src/postgres/pool.ts";
@@ -13,6 +14,8 @@ import { testSecret } from "./instance.ts";
 export const passwordWorkerUrl = new URL("../../dist/accounts/password-worker.js", import.meta.url);
 export const dataDirectory = fileURLToPath(new URL("../../data/", import.meta.url));
 export const testSecrets: FleetSecrets = createFleetSecrets(Buffer.from(testSecret, "base64url"));
+
+export const testActing: Acting = { actor: "command", instanceId: null, address: null };
 
 export const alice = {
   username: "alice",
@@ -27,10 +30,12 @@ export async function manageAccounts<Result>(
   secrets: FleetSecrets = testSecrets,
 ): Promise<Result> {
   const pool = createPool({ url: databaseUrl, max: 2, timeouts: commandTimeouts, onError: () => undefined });
-  const hasher = createPasswordHasher({ workerUrl: passwordWorkerUrl, cost: 4, threads: 1, queueLimit: 8 });
+  const hasher = createPasswordHasher({ workerUrl: passwordWorkerUrl, cost: 4, threads: 1, queueLimit: 64 });
   const policy = createPasswordPolicy({ minLengthCodePoints: 15, commonPasswords: new Set() });
   try {
-    return await work(createAccountManagement({ store: createAccountStore(pool), secrets, hasher, policy }));
+    return await work(
+      createAccountManagement({ store: createAccountStore(pool), secrets, hasher, policy, who: testActing }),
+    );
   } finally {
     await hasher.close();
     await endPool(pool);

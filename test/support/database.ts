@@ -20,6 +20,25 @@ export function emptyDatabase(): Promise<TestDatabase> {
   return createDatabase("template template0 strategy file_copy");
 }
 
+/** Commits what `work` did when it resolves, and rolls it back when it rejects. */
+export async function inTransaction<Result>(
+  pool: pg.Pool,
+  work: (client: pg.PoolClient) => Promise<Result>,
+): Promise<Result> {
+  const client = await pool.connect();
+  try {
+    await client.query("begin");
+    const result = await work(client);
+    await client.query("commit");
+    return result;
+  } catch (error) {
+    await client.query("rollback");
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
 async function createDatabase(source: string): Promise<TestDatabase> {
   const name = `test_${process.env["JEST_WORKER_ID"] ?? "0"}_${randomBytes(6).toString("hex")}`;
   await administer(`create database ${name} ${source}`);

@@ -1,5 +1,5 @@
 import { expect, test } from "@jest/globals";
-import { formatDuration, parseDurationMs } from "../src/duration.ts";
+import { formatDuration, parseDurationMs } from "../../src/protocol/duration.ts";
 
 test.each([
   ["0s", 0],

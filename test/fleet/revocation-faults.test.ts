@@ -1,0 +1,228 @@
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import type pg from "pg";
+import { eventually } from "../support/accounts.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { readMetric, type Settings, startInstance, type TestInstance } from "../support/instance.ts";
+import {
+  asOfOf,
+  openStream,
+  readSnapshot,
+  revocationOf,
+  type StreamConnection,
+} from "../support/revocation-stream.ts";
+import { revokeIds } from "../support/revocations.ts";
+import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+
+let database: TestDatabase;
+let proxy: TcpProxy;
+let instances: TestInstance[];
+let streams: StreamConnection[];
+let locking: pg.PoolClient | undefined;
+
+beforeEach(async () => {
+  instances = [];
+  streams = [];
+  locking = undefined;
+  database = await freshDatabase();
+  proxy = await startTcpProxy(database.url);
+});
+afterEach(async () => {
+  locking?.release(true);
+  for (const stream of streams) stream.close();
+  await Promise.all(instances.map((instance) => instance.stop("SIGKILL")));
+  await proxy.close();
+  await database.drop();
+});
+
+/** Resolves when it listens: it may not have read anything yet. */
+async function launch(databaseUrl: string, settings: Settings = {}): Promise<TestInstance> {
+  const instance = await startInstance({ databaseUrl, settings, untilReady: false });
+  instances.push(instance);
+  return instance;
+}
+
+/** Resolves when it serves what it has read, which is before it can issue tokens. */
+async function start(databaseUrl = database.url, settings: Settings = {}): Promise<TestInstance> {
+  const instance = await launch(databaseUrl, settings);
+  await eventually(async () => (await fetch(`${instance.url}/readyz`)).status === 200);
+  return instance;
+}
+
+/** Connects and waits until the stream is ready. */
+async function follow({ url }: TestInstance): Promise<StreamConnection> {
+  const stream = await openStream(url);
+  streams.push(stream);
+  await eventually(() => stream.events.some(({ type }) => type === "ready"));
+  return stream;
+}
+
+const arrivalOf = (stream: StreamConnection, revokedId: string) =>
+  stream.events.find((event) => event.type === "revocation" && revocationOf(event).id === revokedId)?.atMs;
+const asOf = async ({ url }: TestInstance) => (await readSnapshot(url)).snapshot.as_of;
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test("an instance that has not read the log yet is not ready, and gives no answer about revocations", async () => {
+  await revokeIds(database.pool, 1);
+  locking = await database.pool.connect();
+  await locking.query("begin; lock table keyfleet.revocations in access exclusive mode");
+  const instance = await launch(database.url);
+  const readiness = async () => {
+    const response = await fetch(`${instance.url}/readyz`);
+    const { checks } = (await response.json()) as { checks: Record<string, boolean> };
+    return { status: response.status, checks };
+  };
+  await eventually(async () => (await readiness()).checks["keys_loaded"] === true);
+  expect(await readiness()).toMatchObject({ status: 503, checks: { revocations_loaded: false } });
+  expect((await readSnapshot(instance.url)).status).toBe(503);
+  const refused = await openStream(instance.url);
+  expect(refused.status).toBe(503);
+  expect(refused.headers["retry-after"]).toBe("1");
+
+  await locking.query("rollback");
+  await eventually(async () => (await readiness()).status === 200);
+  expect((await readSnapshot(instance.url)).snapshot.events).toHaveLength(1);
+});
+
+test("an instance cut off from the database says so: its as_of stands still, and another's rises", async () => {
+  const [cutOff, connected] = [await start(proxy.url), await start()];
+  const stream = await follow(cutOff);
+  proxy.setMode("hang");
+  // Answers that were on their way still count.
+  await eventually(async () => (await readMetric(cutOff, "keyfleet_fleet_sync_age_seconds")) > 0.5);
+  const stoodAt = await asOf(cutOff);
+  const heartbeatsBefore = stream.events.length;
+  await eventually(async () => (await asOf(connected)) >= stoodAt + 4);
+  expect(await asOf(cutOff)).toBe(stoodAt);
+  const heartbeats = stream.events.slice(heartbeatsBefore);
+  expect(heartbeats.length).toBeGreaterThanOrEqual(2);
+  expect(new Set(heartbeats.map(asOfOf))).toEqual(new Set([stoodAt]));
+  expect(await readMetric(cutOff, "keyfleet_revocation_age_seconds")).toBeGreaterThan(2);
+
+  const [missed = ""] = await revokeIds(database.pool, 1);
+  proxy.setMode("pass");
+  await eventually(() => arrivalOf(stream, missed) !== undefined);
+  await eventually(async () => (await asOf(cutOff)) > stoodAt);
+});
+
+describe("notifications", () => {
+  const intervalMs = 500;
+
+  /** How long events take to arrive at the streams, of so many revocations one after another. */
+  async function latenciesMs(count: number, on: readonly StreamConnection[]): Promise<number[][]> {
+    const all: number[][] = on.map(() => []);
+    for (let round = 0; round < count; round += 1) {
+      // At any time between two readings.
+      await pause(Math.random() * 200);
+      const [id = ""] = await revokeIds(database.pool, 1);
+      const answeredAtMs = performance.now();
+      await eventually(() => on.every((stream) => arrivalOf(stream, id) !== undefined));
+      for (const [index, stream] of on.entries()) {
+        all[index]?.push((arrivalOf(stream, id) ?? Number.NaN) - answeredAtMs);
+      }
+    }
+    return all;
+  }
+
+  test("that are lost, or whose connection ends again and again, cost at most FLEET_SYNC_INTERVAL", async () => {
+    const settings = { FLEET_SYNC_INTERVAL: `${intervalMs}ms` };
+    const [deaf, interrupted] = [
+      await start(database.url, { ...settings, DATABASE_LISTEN_URL: proxy.url }),
+      await start(database.url, settings),
+    ];
+    const onBoth = [await follow(deaf), await follow(interrupted)];
+    proxy.setMode("hang");
+    let ending = true;
+    const ends = (async () => {
+      while (ending) {
+        await database.pool.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity
+           where application_name = 'keyfleet-listen' and datname = current_database()`,
+        );
+        await pause(5);
+      }
+    })();
+    const measured = await latenciesMs(6, onBoth).finally(() => {
+      ending = false;
+    });
+    await ends;
+    // A tenth by which beats are spread, and the reading itself on a busy machine.
+    for (const latency of measured.flat()) expect(latency).toBeLessThan(1.1 * intervalMs + 500);
+    // What was lost was lost: one that hears is told at once.
+    expect(Math.max(...(measured[0] ?? []))).toBeGreaterThan(100);
+  });
+
+  test("control: where they arrive, nobody waits for the interval", async () => {
+    const stream = await follow(await start(database.url, { FLEET_SYNC_INTERVAL: "10s" }));
+    const [measured = []] = await latenciesMs(5, [stream]);
+    expect(Math.max(...measured)).toBeLessThan(1000);
+  });
+});
+
+describe("where the log may have gone back in time", () => {
+  const epochOf = async ({ url }: TestInstance) => (await readSnapshot(url)).snapshot.cursor.split(":")[0];
+  const numberOf = (cursor: string | undefined) => Number(cursor?.split(":")[1]);
+
+  async function bothWithThreeRevocations() {
+    const both = [await start(), await start()] as const;
+    const ids = await revokeIds(database.pool, 3);
+    const connected = await Promise.all(both.map(follow));
+    await eventually(() => connected.every((stream) => arrivalOf(stream, ids[2] ?? "") !== undefined));
+    const lastEventId = connected[0]?.events.findLast(({ type }) => type === "revocation")?.id;
+    return { both, ids, connected, lastEventId };
+  }
+
+  /** Streams ended, and a consumer that resumes at either instance hears all that is unexpired under new numbers. */
+  async function expectNewEpoch(
+    { both, connected, lastEventId }: Awaited<ReturnType<typeof bothWithThreeRevocations>>,
+    unexpired: readonly string[],
+  ): Promise<void> {
+    const [oldEpoch] = lastEventId?.split(":") ?? [];
+    expect(await Promise.all(connected.map(({ over }) => over))).toEqual(["ended", "ended"]);
+    await eventually(async () => (await epochOf(both[0])) === (await epochOf(both[1])));
+    expect(await epochOf(both[0])).not.toBe(oldEpoch);
+    for (const { url } of both) {
+      const resumed = await openStream(url, { lastEventId });
+      streams.push(resumed);
+      await eventually(() => resumed.events.some(({ type }) => type === "ready"));
+      const heard = resumed.events.filter(({ type }) => type === "revocation");
+      expect(heard.map((event) => revocationOf(event).id)).toEqual(unexpired);
+      expect((await readSnapshot(url, `?after=${lastEventId}`)).status).toBe(410);
+      const [next = ""] = await revokeIds(database.pool, 1);
+      await eventually(() => arrivalOf(resumed, next) !== undefined);
+      unexpired = [...unexpired, next];
+      // A number that was given out is never given again.
+      const id = resumed.events.findLast(({ type }) => type === "revocation")?.id;
+      expect(numberOf(id)).toBeGreaterThan(numberOf(lastEventId));
+    }
+  }
+
+  test("because its numbers did, another epoch begins and consumers start from the whole", async () => {
+    const fleet = await bothWithThreeRevocations();
+    const last = numberOf(fleet.lastEventId);
+    await database.pool.query(
+      `begin; delete from keyfleet.revocations where number > ${last - 2};
+       update keyfleet.fleet_state set revocation_number = ${last - 2}; commit`,
+    );
+    await expectNewEpoch(fleet, fleet.ids.slice(0, 1));
+  });
+
+  test("because the database is another cluster, another epoch begins and consumers start from the whole", async () => {
+    const fleet = await bothWithThreeRevocations();
+    await database.pool.query("update keyfleet.fleet_state set cluster_identity = 'another'");
+    // Nobody comes to another cluster but over new connections.
+    await database.pool.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and application_name = 'keyfleet'`,
+    );
+    await expectNewEpoch(fleet, fleet.ids);
+  });
+
+  test("because nobody was alive to see, another epoch begins; it does not with each instance that joins", async () => {
+    const first = await start();
+    const epoch = await epochOf(first);
+    const second = await start();
+    expect(await epochOf(second)).toBe(epoch);
+    await Promise.all([first.stop("SIGTERM"), second.stop("SIGTERM")]);
+    expect(await epochOf(await start())).not.toBe(epoch);
+  });
+});

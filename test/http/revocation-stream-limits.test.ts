@@ -1,0 +1,149 @@
+import { connect, type Socket } from "node:net";
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { eventually } from "../support/accounts.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { readMetric, type Settings, startInstance, type TestInstance } from "../support/instance.ts";
+import {
+  openStream,
+  readSnapshot,
+  type StreamConnection,
+  type StreamOptions,
+} from "../support/revocation-stream.ts";
+import { revokeIds } from "../support/revocations.ts";
+
+let database: TestDatabase;
+let instance: TestInstance | undefined;
+let streams: StreamConnection[];
+let sockets: Socket[];
+
+beforeEach(async () => {
+  instance = undefined;
+  streams = [];
+  sockets = [];
+  database = await freshDatabase();
+});
+afterEach(async () => {
+  for (const stream of streams) stream.close();
+  for (const socket of sockets) socket.destroy();
+  await instance?.stop("SIGKILL");
+  await database.drop();
+});
+
+async function start(settings: Settings = {}): Promise<TestInstance> {
+  instance = await startInstance({ databaseUrl: database.url, settings });
+  return instance;
+}
+
+async function open(url: string, options: StreamOptions = {}): Promise<StreamConnection> {
+  const stream = await openStream(url, options);
+  streams.push(stream);
+  return stream;
+}
+
+/** Asks for the stream and never reads a byte of the answer. */
+async function openAndNeverRead(url: string): Promise<Socket> {
+  const { cursor } = (await readSnapshot(url)).snapshot;
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  socket.pause();
+  socket.on("error", () => undefined);
+  sockets.push(socket);
+  socket.write(`GET /revocations/stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: ${cursor}\r\n\r\n`);
+  return socket;
+}
+
+async function expectRefused(stream: StreamConnection): Promise<void> {
+  await stream.over;
+  expect(stream.status).toBe(503);
+  expect(stream.headers["retry-after"]).toBe("1");
+  expect(JSON.parse(stream.text())).toMatchObject({ error: "temporarily_unavailable" });
+}
+
+const consumersOf = (of: TestInstance) => readMetric(of, "keyfleet_stream_consumers");
+const dropsOf = (of: TestInstance) => readMetric(of, "keyfleet_stream_drops_total");
+
+test("STREAM_LIMIT consumers are served, the next one is told to poll, until one leaves", async () => {
+  const { url } = await start({ STREAM_LIMIT: "3" });
+  const served = [await open(url), await open(url), await open(url)];
+  expect(served.map(({ status }) => status)).toEqual([200, 200, 200]);
+  await expectRefused(await open(url, { localAddress: "127.0.0.2" }));
+  expect((await readSnapshot(url)).status).toBe(200);
+  served[0]?.close();
+  await eventually(async () => (await open(url)).status === 200);
+});
+
+test("50 consumers of one address are served, and others all the same", async () => {
+  const { url } = await start();
+  const served = await Promise.all(Array.from({ length: 50 }, () => open(url)));
+  expect(new Set(served.map(({ status }) => status))).toEqual(new Set([200]));
+  await expectRefused(await open(url));
+  expect((await open(url, { localAddress: "127.0.0.2" })).status).toBe(200);
+});
+
+test("a consumer that does not read is cut off, and nothing is kept for it; one that reads misses nothing", async () => {
+  const own = await start();
+  const externalBytes = () => readMetric(own, "nodejs_external_memory_bytes");
+  const beforeBytes = await externalBytes();
+  const stalled = await openAndNeverRead(own.url);
+  let received = 0;
+  const reading = await open(own.url, {
+    onEvent: ({ type }) => {
+      if (type === "revocation") received += 1;
+    },
+  });
+  await eventually(async () => (await consumersOf(own)) === 2);
+
+  // About 15 MB in all, of which the kernel takes some on behalf of the one that does not read.
+  const [batches, batchSize] = [5, 16_000];
+  for (let batch = 1; batch <= batches; batch += 1) {
+    await revokeIds(database.pool, batchSize, "3 seconds");
+    await eventually(() => received === batch * batchSize);
+  }
+  await eventually(async () => (await dropsOf(own)) === 1);
+  expect(await consumersOf(own)).toBe(1);
+  expect(reading.events.filter(({ type }) => type === "revocation").length).toBe(batches * batchSize);
+  await eventually(async () => (await externalBytes()) < beforeBytes + 8e6);
+
+  await eventually(async () => (await readMetric(own, "keyfleet_revocation_entries")) === 0);
+
+  // What it would have got, had it begun to read now.
+  let unreadBytes = 0;
+  const over = new Promise((resolve) => stalled.once("close", resolve));
+  stalled.on("data", (bytes) => {
+    unreadBytes += bytes.length;
+  });
+  stalled.resume();
+  await over;
+  expect(unreadBytes).toBeLessThan(8e6);
+}, 40_000);
+
+test("a new epoch ends all streams, also those that are not read, and does no harm to the instance", async () => {
+  const own = await start();
+  // One after another, so that every length of what is unread is there when the streams end.
+  for (let batch = 0; (await dropsOf(own)) === 0; batch += 1) {
+    if (batch < 40) await openAndNeverRead(own.url);
+    await revokeIds(database.pool, 2000);
+    const entries = () => readMetric(own, "keyfleet_revocation_entries");
+    await eventually(async () => (await entries()) === (batch + 1) * 2000);
+  }
+  expect(await consumersOf(own)).toBeGreaterThan(1);
+  await database.pool.query("delete from keyfleet.revocations");
+  await database.pool.query("update keyfleet.fleet_state set revocation_number = 0");
+  await eventually(async () => (await consumersOf(own)) === 0);
+  expect((await open(own.url)).status).toBe(200);
+  expect(own.output()).not.toMatch(/uncaught|ERR_/i);
+}, 60_000);
+
+test("SIGTERM ends the streams as HTTP does, takes no more, and is not held up by them", async () => {
+  const own = await start({ SHUTDOWN_DRAIN: "2s" });
+  const served = await Promise.all(Array.from({ length: 3 }, () => open(own.url)));
+  const beganAtMs = performance.now();
+  const stopped = own.stop("SIGTERM");
+  expect(await Promise.all(served.map(({ over }) => over))).toEqual(["ended", "ended", "ended"]);
+  expect(performance.now() - beganAtMs).toBeLessThan(1500);
+  await expectRefused(await open(own.url));
+  expect((await fetch(`${own.url}/readyz`)).status).toBe(503);
+  expect((await readSnapshot(own.url)).status).toBe(200);
+  expect(await stopped).toBe(0);
+  expect(performance.now() - beganAtMs).toBeLessThan(7000);
+});
