@@ -2,7 +2,9 @@
 
 import { benchDocuments } from "./documents.js";
 import { benchLogin } from "./login.js";
+import { benchVerifier } from "./verifier.js";
 
 await benchDocuments();
 await benchLogin();
+await benchVerifier();
 process.exit();

@@ -6,6 +6,7 @@ import { migrate } from "../postgres/migrate.ts";
 import { reseal } from "../postgres/reseal.ts";
 import { addAccountsCommand } from "./accounts.ts";
 import { addClientsCommand } from "./clients.ts";
+import { addGatewayCommand } from "./gateway.ts";
 import { addInstancesCommand, addKeysCommand } from "./keys.ts";
 import { printRows } from "./output.ts";
 import { addServeCommand } from "./serve.ts";
@@ -28,6 +29,7 @@ export function createProgram(environment: Environment): Command {
   addSessionsCommand(program, environment);
   addAuditCommand(program, environment);
   addResealCommand(program, environment);
+  addGatewayCommand(program, environment);
   return program;
 }
 

@@ -1,0 +1,67 @@
+/** Requests to the issuer: bounded in time and size, never redirected. */
+
+export interface JsonAnswer {
+  readonly status: number;
+  /** Parsed where the status is 200 and the body is JSON; undefined otherwise. */
+  readonly body: unknown;
+}
+
+export interface RequestLimits {
+  readonly timeoutMs: number;
+  readonly maxBytes: number;
+}
+
+/** Throws where there is no answer: network, timeout, a body beyond its bound, a redirect. */
+export async function fetchJson(
+  fetch: typeof globalThis.fetch,
+  url: string,
+  limits: RequestLimits,
+  init: RequestInit = {},
+): Promise<JsonAnswer> {
+  const signal = AbortSignal.timeout(limits.timeoutMs);
+  const response = await fetch(url, { ...init, redirect: "error", signal });
+  if (response.status !== 200) {
+    await response.body?.cancel();
+    return { status: response.status, body: undefined };
+  }
+  const text = await readText(response, limits.maxBytes, signal);
+  try {
+    return { status: 200, body: JSON.parse(text) as unknown };
+  } catch {
+    return { status: 200, body: undefined };
+  }
+}
+
+async function readText(response: Response, maxBytes: number, signal: AbortSignal): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let bytes = 0;
+  for await (const chunk of chunksOf(response, signal)) {
+    bytes += chunk.byteLength;
+    if (bytes > maxBytes) throw new Error("the issuer's answer is too large");
+    text += decoder.decode(chunk, { stream: true });
+  }
+  signal.throwIfAborted();
+  return text + decoder.decode();
+}
+
+/**
+ * The chunks of a body, until it ends, the reader stops, or the signal aborts. The signal given to `fetch` does not
+ * serve for that: Node 20 forgets it once its request is collected (seen), and the body goes on for ever.
+ */
+export async function* chunksOf(response: Response, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return;
+  const cancel = () => void reader.cancel().catch(() => undefined);
+  signal.addEventListener("abort", cancel);
+  try {
+    while (!signal.aborted) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    signal.removeEventListener("abort", cancel);
+    cancel();
+  }
+}
