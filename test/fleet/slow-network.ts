@@ -1,6 +1,7 @@
 /** A network to Postgres that is slow by a random time, both ways; bytes keep their order. */
 
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { reset } from "../support/tcp-proxy.ts";
 
 export interface SlowNetwork {
   /** The database's url, the slow way. */
@@ -37,7 +38,7 @@ export async function startSlowNetwork(databaseUrl: string, upToMs: number): Pro
   return {
     url: url.href,
     async close() {
-      for (const socket of sockets) socket.resetAndDestroy();
+      for (const socket of sockets) reset(socket);
       await new Promise((resolve) => server.close(resolve));
     },
   };

@@ -15,6 +15,12 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
+/** Not where it is closing already: Node would then never be done with it, and the process not end. */
+export function reset(socket: Socket): void {
+  if (!socket.destroyed && !socket.connecting && !socket.writableEnded) socket.resetAndDestroy();
+  else socket.destroy();
+}
+
 export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   const target = new URL(databaseUrl);
   let mode: ProxyMode = "pass";
@@ -25,12 +31,10 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     socket.on("error", () => socket.destroy());
     socket.on("close", () => sockets.delete(socket));
   };
-  const cut = () => {
-    for (const socket of sockets) socket.resetAndDestroy();
-  };
+  const cut = () => sockets.forEach(reset);
   const server = createServer((client) => {
     track(client);
-    if (mode === "refuse") return void client.resetAndDestroy();
+    if (mode === "refuse") return reset(client);
     const upstream = connect(Number(target.port), target.hostname);
     track(upstream);
     const forward = (from: Socket, to: Socket) => {
