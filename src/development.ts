@@ -1,7 +1,7 @@
 /** What development gets for free under `.keyfleet/`: a real PostgreSQL, a fleet secret, a demo account. */
 
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { AccountManagement } from "./accounts/manage-accounts.ts";
 import type { Environment } from "./config.ts";
@@ -26,10 +26,16 @@ export function startDevelopmentDatabase(
 export function developmentSecretFile(): string {
   mkdirSync(folderName, { recursive: true, mode: 0o711 });
   const path = resolve(join(folderName, "fleet-secret"));
+  if (existsSync(path)) return path;
+  // Linked when it is whole: another start in this folder must not read half of it.
+  const draft = `${path}.${process.pid}`;
+  writeFileSync(draft, randomBytes(32).toString("base64url"), { mode: 0o600 });
   try {
-    writeFileSync(path, randomBytes(32).toString("base64url"), { mode: 0o600, flag: "wx" });
+    linkSync(draft, path);
   } catch (error) {
     if ((error as { code?: unknown }).code !== "EEXIST") throw error;
+  } finally {
+    unlinkSync(draft);
   }
   return path;
 }
@@ -44,6 +50,12 @@ export function readDevelopmentSecret(): Buffer {
 export async function createDemoAccount(accounts: AccountManagement): Promise<string | undefined> {
   if ((await accounts.list()).length > 0) return undefined;
   const password = randomBytes(15).toString("base64url");
-  await accounts.add(demoUsername, password, demoScopes);
+  try {
+    await accounts.add(demoUsername, password, demoScopes);
+  } catch (error) {
+    // Another start in this folder may have been faster.
+    if ((await accounts.list()).length > 0) return undefined;
+    throw error;
+  }
   return password;
 }

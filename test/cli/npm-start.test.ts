@@ -135,7 +135,8 @@ test("npm start -- --instances 3 serves one fleet from three processes with keys
   expect(await fleet.exited).toBe(0);
 }, 60_000);
 
-test("two starts in one folder share its database", async () => {
+test("two first starts in one folder share its database", async () => {
+  for (const name of ["dist", ".keyfleet"]) rmSync(join(folder, name), { recursive: true });
   const [one, other] = [npmStart(), npmStart()];
   const urls = [...(await untilBanner(one)), ...(await untilBanner(other))];
   const kids = await Promise.all(
