@@ -14,8 +14,7 @@ export type RefusalEvent =
   | "refresh_refused"
   | "client_refused"
   | "password_change_refused"
-  | "token_forged"
-  | "session_forged";
+  | "token_forged";
 
 export interface AuditEvent {
   readonly event: RefusalEvent;

@@ -3,10 +3,9 @@
 import type { Request } from "express";
 import { Refusal } from "../errors.ts";
 import type { AccessTokenClaims } from "../protocol/access-token.ts";
-import { parseBearer } from "../protocol/bearer.ts";
+import { authorizationHeaders, parseBearer } from "../protocol/bearer.ts";
 import type { CheckAccessToken, CheckedToken } from "../sessions/check-access-token.ts";
 import { actingOf } from "./acting.ts";
-import { authorizationHeaders } from "./authorization-header.ts";
 import { MalformedBearer, MissingCredentials } from "./error-response.ts";
 
 export interface BearerAuthentication {
@@ -41,7 +40,7 @@ export function createBearerAuthentication(deps: {
 
 /** Throws where there is none, where there are several, or where it is of another scheme. */
 function readBearer(request: Request): string {
-  const [header = "", ...others] = authorizationHeaders(request);
+  const [header = "", ...others] = authorizationHeaders(request.rawHeaders);
   if (others.length > 0) throw new MalformedBearer("There is more than one Authorization header.");
   const token = parseBearer(header);
   if (token === undefined && /^bearer +\S/i.test(header))

@@ -10,9 +10,9 @@ import {
 } from "../clients/client-authentication.ts";
 import type { ClientStore } from "../clients/client-store.ts";
 import { Refusal } from "../errors.ts";
+import { authorizationHeaders } from "../protocol/bearer.ts";
 import { firstPartyClientId } from "../protocol/oauth.ts";
 import { actingOf } from "./acting.ts";
-import { authorizationHeaders } from "./authorization-header.ts";
 
 export interface ClientParameters {
   readonly client_id?: string | undefined;
@@ -60,13 +60,14 @@ export function createClientIdentification(deps: {
 
   return {
     async authenticate(request, parameters) {
-      const credentials = readCredentials(authorizationHeaders(request), parameters);
+      const credentials = readCredentials(authorizationHeaders(request.rawHeaders), parameters);
       if (credentials === undefined) throw new Refusal("invalid_client");
       return authenticate(request, credentials);
     },
-    identify: (request, parameters) => identify(request, parameters, authorizationHeaders(request)),
+    identify: (request, parameters) =>
+      identify(request, parameters, authorizationHeaders(request.rawHeaders)),
     identifyAtLogin: (request, parameters) =>
-      identify(request, parameters, authorizationHeaders(request).filter(isBasic)),
+      identify(request, parameters, authorizationHeaders(request.rawHeaders).filter(isBasic)),
   };
 }
 

@@ -6,7 +6,6 @@ import { Refusal } from "../errors.ts";
 import type { AccessTokenClaims } from "../protocol/access-token.ts";
 import type { EndSession } from "../sessions/end-session.ts";
 import { actingOf } from "./acting.ts";
-import { hasAuthorization } from "./authorization-header.ts";
 import type { BearerAuthentication } from "./bearer-authentication.ts";
 import { MissingCredentials } from "./error-response.ts";
 import { readBody } from "./read-body.ts";
@@ -30,7 +29,7 @@ export function createLogoutHandler(deps: LogoutDependencies) {
     if (all) {
       const { sub } = await deps.bearer.accountToken(request);
       await deps.endSession.allOfAccount(sub, actingOf(request, deps.instanceId, `account:${sub}`));
-    } else if (hasAuthorization(request)) {
+    } else if (request.headers.authorization !== undefined) {
       const { claims } = await deps.bearer.anyToken(request);
       await deps.endSession.byId(claims.rid, actingOf(request, deps.instanceId, actorOf(claims)));
     } else if (refreshToken !== undefined) {

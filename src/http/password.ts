@@ -9,7 +9,6 @@ import type { Acting, AuditLog } from "../audit.ts";
 import { Refusal } from "../errors.ts";
 import { actingOf } from "./acting.ts";
 import { addressBlock, canonicalAddress } from "./address.ts";
-import { hasAuthorization } from "./authorization-header.ts";
 import type { BearerAuthentication } from "./bearer-authentication.ts";
 import { readBody } from "./read-body.ts";
 
@@ -31,7 +30,7 @@ export interface PasswordDependencies {
 export function createPasswordHandler(deps: PasswordDependencies) {
   /** Whose password it is, and the session that goes on. */
   async function identify(request: Request, username: string | undefined) {
-    if (!hasAuthorization(request)) {
+    if (request.headers.authorization === undefined) {
       if (username === undefined)
         throw new Refusal("invalid_request", { description: "username is missing" });
       return { username, keepSessionId: undefined };

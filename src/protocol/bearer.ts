@@ -1,5 +1,12 @@
 /** Bearer tokens in requests, and the challenge that refuses them (RFC 6750). */
 
+/** All Authorization headers of a request's raw ones: Node keeps the first of several and says nothing. */
+export function authorizationHeaders(rawHeaders: readonly string[]): readonly string[] {
+  return rawHeaders.filter(
+    (_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === "authorization",
+  );
+}
+
 /** b64token (RFC 6750 §2.1). */
 const bearerPattern = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
 

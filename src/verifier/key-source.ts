@@ -14,7 +14,6 @@ export interface KeySource {
   get(kid: string): Promise<PublicKey>;
   /** The same from memory alone; undefined where it would have to be asked for. */
   peek(kid: string): PublicKey | undefined;
-  size(): number;
 }
 
 export interface KeySourceOptions {
@@ -175,6 +174,5 @@ export function createKeySource(options: KeySourceOptions): KeySource {
       return fetchOnce(kid);
     },
     peek,
-    size: () => known.size + refused.size + underWay.size,
   };
 }

@@ -1,6 +1,11 @@
 /** Express middleware that lets requests with a good access token through (RFC 6750). */
 
-import { type BearerProblem, bearerChallenge, parseBearer } from "../protocol/bearer.ts";
+import {
+  authorizationHeaders,
+  type BearerProblem,
+  bearerChallenge,
+  parseBearer,
+} from "../protocol/bearer.ts";
 import type { VerifiedClaims } from "./check-claims.ts";
 import { VerificationError } from "./errors.ts";
 import type { Verifier } from "./verifier.ts";
@@ -74,9 +79,7 @@ export async function authorize(
   rawHeaders: readonly string[],
   options: RequireAuthOptions,
 ): Promise<{ readonly auth: Auth } | Denial> {
-  const headers = rawHeaders.filter(
-    (_, index) => index % 2 === 1 && rawHeaders[index - 1]?.toLowerCase() === "authorization",
-  );
+  const headers = authorizationHeaders(rawHeaders);
   const [header] = headers;
   if (header === undefined)
     return deny(401, "invalid_token", "An access token is needed.", bearerChallenge());

@@ -11,8 +11,6 @@ export interface ResultCache {
   /** What was found out; whether it still holds is asked on every hit. */
   get(digest: string): CachedResult | undefined;
   set(digest: string, result: CachedResult): void;
-  delete(digest: string): void;
-  size(): number;
 }
 
 /** The least lately used goes first. */
@@ -31,8 +29,6 @@ export function createResultCache(max: number): ResultCache {
       const oldest = results.size > max ? results.keys().next().value : undefined;
       if (oldest !== undefined) results.delete(oldest);
     },
-    delete: (digest) => void results.delete(digest),
-    size: () => results.size,
   };
 }
 
