@@ -118,7 +118,7 @@ describe("imports", () => {
       "prom-client": /^(metrics|gateway\/gateway-metrics)\.ts$/,
       pino: /^logger\.ts$/,
       "node-cron": /^(keys\/period-schedule|background)\.ts$/,
-      jose: /^(verifier\/|(cli\/token|tokens\/verify-access-token)\.ts$)/,
+      jose: /^(verifier\/|(cli\/inspect-token|tokens\/verify-access-token)\.ts$)/,
     };
     expect(
       violations(({ path, packages }) =>

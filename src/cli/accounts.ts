@@ -2,20 +2,12 @@
 
 import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-import { z } from "zod";
 import type { Account } from "../accounts/account.ts";
 import type { AccountManagement } from "../accounts/manage-accounts.ts";
 import type { Environment } from "../config.ts";
-import { Refusal } from "../errors.ts";
 import { isoTime, printRows } from "./output.ts";
 import { readNewPassword } from "./prompt.ts";
 import { withAccounts, withWorkspace } from "./workspace.ts";
-
-const importedLine = z.object({
-  username: z.string(),
-  bcrypt_hash: z.string(),
-  scopes: z.array(z.string()).default([]),
-});
 
 export function addAccountsCommand(program: Command, environment: Environment): void {
   const accounts = program.command("accounts").description("who may log in, with what scopes");
@@ -53,7 +45,8 @@ export function addAccountsCommand(program: Command, environment: Environment): 
     .description("JSON lines: username, bcrypt_hash (over the password alone), scopes")
     .action(async (file: string) => {
       const lines = readFileSync(file, "utf8").split("\n");
-      await manage((management) => importLines(management, lines));
+      const { importAccounts } = await import("./import-accounts.ts");
+      await manage((management) => importAccounts(management, lines));
     });
   accounts
     .command("set-password <name>")
@@ -120,25 +113,4 @@ function changeOneOrAll(
         for (const each of names) report(done, await act(management, each));
       });
     });
-}
-
-/** Imports what it can; a bad line is named, loses nothing else, and makes the command fail at its end. */
-async function importLines(management: AccountManagement, lines: readonly string[]): Promise<void> {
-  let imported = 0;
-  const problems: string[] = [];
-  for (const [index, line] of lines.entries()) {
-    if (line.trim() === "") continue;
-    try {
-      const { username, bcrypt_hash, scopes } = importedLine.parse(JSON.parse(line));
-      await management.import({ username, bcryptHash: bcrypt_hash, scopes });
-      imported += 1;
-    } catch (error) {
-      if (!(error instanceof Refusal || error instanceof SyntaxError || error instanceof z.ZodError))
-        throw error;
-      const reason = error instanceof Refusal ? error.message : "not an account as JSON";
-      problems.push(`line ${index + 1}: ${reason}`);
-    }
-  }
-  console.log(`imported ${imported} accounts`);
-  if (problems.length > 0) throw new Refusal("invalid_request", { description: problems.join("\n") });
 }
