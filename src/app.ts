@@ -28,8 +28,10 @@ export interface App {
   readonly issuer: string;
   /** Resolves when this instance can issue tokens. */
   readonly ready: Promise<void>;
-  /** Off the balancer for `drainMs`, then no more requests, then the keys retire; never throws. */
-  stop(drainMs: number): Promise<void>;
+  /** Resolves where another process runs under this instance's id: this one has to stop, and another to start. */
+  readonly duplicated: Promise<void>;
+  /** Off the balancer for `drainMs`, then no more requests; lends for `lingerMs`; then the keys retire. Never throws. */
+  stop(times: { readonly drainMs: number; readonly lingerMs: number }): Promise<void>;
 }
 
 const requestsEndWithinMs = 10 * secondMs;
@@ -42,7 +44,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   let answer: RequestListener = (_request, response) => response.destroy();
   const server = await listen((request, response) => answer(request, response), config.host, config.port);
   const issuer = config.issuer ?? `http://localhost:${server.port}`;
-  const fleet = joinFleet(options, metrics);
+  const fleet = joinFleet(options, issuer, metrics);
   const { directory, revocations, clock } = fleet;
   const hasher = createPasswordHasher({
     workerUrl: options.passwordWorkerUrl,
@@ -95,13 +97,15 @@ export async function startApp(options: AppOptions): Promise<App> {
     metricsPort: metricsServer.port,
     issuer,
     ready: fleet.start(),
-    async stop(drainMs) {
+    duplicated: fleet.duplicated,
+    async stop({ drainMs, lingerMs }) {
       draining = true;
       logger.info({ drain_ms: drainMs }, "draining");
       revocationStream.close();
       await new Promise((resolve) => setTimeout(resolve, drainMs));
       await server.close(requestsEndWithinMs);
       await services.close();
+      await fleet.linger(lingerMs);
       await fleet.stop();
       await hasher.close();
       await metricsServer.close(secondMs);
@@ -111,7 +115,7 @@ export async function startApp(options: AppOptions): Promise<App> {
 }
 
 function healthOf(fleet: FleetMembership, config: Config, isDraining: () => boolean): HealthSource {
-  const { directory, revocations, sync, clock, ring } = fleet;
+  const { directory, revocations, sync, clock } = fleet;
   const syncIsLateMs = 2 * secondMs + 2 * config.fleetSyncIntervalMs;
   return {
     readiness: () => ({
@@ -122,7 +126,7 @@ function healthOf(fleet: FleetMembership, config: Config, isDraining: () => bool
     issuing: () => ({
       database: sync.ageMs() < syncIsLateMs,
       clock: clock.isSteady(),
-      signing_key: ring.canSign(),
+      signing_key: fleet.canIssue(),
     }),
   };
 }

@@ -1,17 +1,19 @@
 /** What an instance does unasked: follow the fleet, rotate its keys, show signs of life, tidy up. */
 
 import { createTask } from "node-cron";
-import { minuteMs } from "./clock.ts";
+import { minuteMs, secondMs } from "./clock.ts";
 import type { FleetSync } from "./fleet/fleet-sync.ts";
+import type { Heartbeat } from "./fleet/heartbeat.ts";
 import { heartbeatEveryMs, type Instance, type InstanceStore } from "./fleet/instance.ts";
-import type { KeyRing } from "./keys/key-ring.ts";
 import type { KeyRotation } from "./keys/key-rotation.ts";
 import type { Logger } from "./logger.ts";
 import { createOutcomeReporter, type OutcomeReporter } from "./report.ts";
 
 export interface Background {
-  /** Resolves when the first keys are published and usable; retries until then, whatever fails. */
+  /** Resolves when a token can be issued; retries until then, whatever fails. */
   start(): Promise<void>;
+  /** A sign of life now: something that the others should know has changed. */
+  beat(): void;
   stop(): Promise<void>;
 }
 
@@ -20,19 +22,26 @@ export interface BackgroundOptions {
   readonly instances: InstanceStore;
   readonly sync: FleetSync;
   readonly rotation: KeyRotation;
-  readonly ring: KeyRing;
+  readonly heartbeat: Heartbeat;
   readonly logger: Logger;
+  canIssue(): boolean;
   migrate(): Promise<void>;
   prune(): Promise<void>;
+  onLost(instanceIds: readonly string[]): void;
+  /** Another process runs under this instance's id. */
+  onDuplicated(): void;
 }
 
 const rotationEveryMs = 250;
 const retryEveryMs = 500;
+const lookForLostEveryMs = 10 * secondMs;
+const canIssueCheckMs = 20;
 const pruneSchedule = "*/5 * * * *";
 
 export function createBackground(options: BackgroundOptions): Background {
-  const { instance, instances, sync, rotation, ring, logger } = options;
+  const { instance, instances, sync, rotation, heartbeat, logger } = options;
   const loops: Loop[] = [];
+  let beating: Loop | undefined;
   let stopped = false;
 
   /** Tries until it works: a database that is not there yet is no reason to end. */
@@ -48,7 +57,12 @@ export function createBackground(options: BackgroundOptions): Background {
   }
 
   async function beat(): Promise<void> {
-    if (!(await instances.heartbeat(instance.id))) await instances.register(instance);
+    if ((await heartbeat.beat()) === "duplicated") options.onDuplicated();
+  }
+
+  async function lookForLost(): Promise<void> {
+    const lost = await instances.retireLost(instance.id);
+    if (lost.length > 0) options.onLost(lost);
   }
 
   const reportPruning = createOutcomeReporter(logger, "pruning");
@@ -78,10 +92,13 @@ export function createBackground(options: BackgroundOptions): Background {
       loops.push(
         startLoop(rotationEveryMs, () => rotation.tick(), createOutcomeReporter(logger, "rotating keys")),
       );
-      loops.push(startLoop(heartbeatEveryMs, beat, createOutcomeReporter(logger, "heartbeat")));
+      beating = startLoop(heartbeatEveryMs, beat, createOutcomeReporter(logger, "heartbeat"));
+      const reportLooking = createOutcomeReporter(logger, "looking for lost instances");
+      loops.push(beating, startLoop(lookForLostEveryMs, lookForLost, reportLooking));
       await pruning.start();
-      while (!stopped && !ring.canSign()) await pause(20);
+      while (!stopped && !options.canIssue()) await pause(canIssueCheckMs);
     },
+    beat: () => beating?.runNow(),
     async stop() {
       stopped = true;
       await pruning.destroy();
@@ -97,6 +114,8 @@ function pause(durationMs: number): Promise<void> {
 }
 
 interface Loop {
+  /** Now, or once more after the run that is under way. */
+  runNow(): void;
   stop(): Promise<void>;
 }
 
@@ -104,18 +123,31 @@ interface Loop {
 function startLoop(everyMs: number, work: () => Promise<void>, report: OutcomeReporter): Loop {
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
+  let isRunning = false;
+  let isWanted = false;
   let running = run();
 
   async function run(): Promise<void> {
+    isRunning = true;
+    isWanted = false;
     await work().then(() => report(), report);
-    if (!stopped) {
-      timer = setTimeout(() => {
-        running = run();
-      }, everyMs);
-    }
+    isRunning = false;
+    if (!stopped) schedule(isWanted ? 0 : everyMs);
+  }
+
+  function schedule(inMs: number): void {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      running = run();
+    }, inMs);
   }
 
   return {
+    runNow() {
+      if (stopped) return;
+      if (isRunning) isWanted = true;
+      else schedule(0);
+    },
     async stop() {
       stopped = true;
       clearTimeout(timer);

@@ -13,10 +13,12 @@ import { createJti, fitsAccessToken } from "./tokens/access-token.ts";
 type Values = { readonly [Name in keyof typeof settings]: ReturnType<(typeof settings)[Name]["read"]> };
 
 /** Durations in milliseconds. What is undefined in development is made there: see `development.ts`. */
-export interface Config extends Omit<Values, "host" | "keyRotationSchedule" | "fleetSecretFile"> {
+export interface Config
+  extends Omit<Values, "host" | "keyRotationSchedule" | "fleetSecretFile" | "shutdownLingerMs"> {
   readonly production: boolean;
   readonly host: string;
   readonly schedule: PeriodSchedule;
+  readonly shutdownLingerMs: number;
 }
 
 export interface ReadConfig {
@@ -55,6 +57,7 @@ export function readConfig(environment: Environment, nowMs: number): ReadConfig 
     ...(production ? missingInProduction(values) : []),
     ...contradictions(values, production, nowMs),
   );
+  const maxSigners = fittingSigners(values, environment, nowMs, problems);
   const fleetSecret = values.fleetSecret ?? readSecretFile(values.fleetSecretFile, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   const { keyRotationSchedule, fleetSecretFile: _, ...rest } = values as Values;
@@ -62,7 +65,9 @@ export function readConfig(environment: Environment, nowMs: number): ReadConfig 
     ...rest,
     production,
     fleetSecret,
+    maxSigners: maxSigners ?? rest.maxSigners,
     host: values.host ?? (production ? "0.0.0.0" : "127.0.0.1"),
+    shutdownLingerMs: values.shutdownLingerMs ?? (production ? rest.keyPropagationDelayMs + minuteMs : 0),
     databaseListenUrl: values.databaseListenUrl ?? values.databaseUrl,
     schedule: createPeriodSchedule(keyRotationSchedule),
   };
@@ -125,10 +130,8 @@ const typicalGrant = {
 
 function contradictions(values: Partial<Values>, production: boolean, nowMs: number): string[] {
   const problems: string[] = [];
-  const { keyRotationSchedule, keyPropagationDelayMs, fleetSecret, fleetSecretFile } = values;
-  if (keyRotationSchedule !== undefined && keyPropagationDelayMs !== undefined) {
-    problems.push(...scheduleContradictions(keyRotationSchedule, keyPropagationDelayMs, nowMs));
-  }
+  const { keyPropagationDelayMs, fleetSecret, fleetSecretFile } = values;
+  problems.push(...scheduleContradictions(values, nowMs));
   if (production && keyPropagationDelayMs !== undefined && keyPropagationDelayMs < leastPropagationDelayMs) {
     problems.push(
       `KEY_PROPAGATION_DELAY must be at least ${formatDuration(leastPropagationDelayMs)} in production`,
@@ -147,17 +150,53 @@ function contradictions(values: Partial<Values>, production: boolean, nowMs: num
   return problems;
 }
 
-function scheduleContradictions(expression: string, propagationDelayMs: number, nowMs: number): string[] {
+function scheduleContradictions(values: Partial<Values>, nowMs: number): string[] {
+  const { keyRotationSchedule, keyPropagationDelayMs = 0 } = values;
+  if (keyRotationSchedule === undefined) return [];
+  const shortestMs = shortestPeriodOf(keyRotationSchedule, nowMs);
+  if (shortestMs === undefined) return ["KEY_ROTATION_SCHEDULE never occurs"];
+  if (shortestMs > keyPropagationDelayMs) return [];
+  return [
+    `KEY_ROTATION_SCHEDULE has a period of ${formatDuration(shortestMs)}, ` +
+      `which must be longer than KEY_PROPAGATION_DELAY (${formatDuration(keyPropagationDelayMs)})`,
+  ];
+}
+
+function shortestPeriodOf(expression: string, nowMs: number): number | undefined {
   try {
-    const shortestMs = shortestPeriodMs(createPeriodSchedule(expression), nowMs);
-    if (shortestMs > propagationDelayMs) return [];
-    return [
-      `KEY_ROTATION_SCHEDULE has a period of ${formatDuration(shortestMs)}, ` +
-        `which must be longer than KEY_PROPAGATION_DELAY (${formatDuration(propagationDelayMs)})`,
-    ];
+    return shortestPeriodMs(createPeriodSchedule(expression), nowMs);
   } catch {
-    return ["KEY_ROTATION_SCHEDULE never occurs"];
+    return undefined;
   }
+}
+
+/** Consumers' limits begin at 100 keys and at 16 KB: no fleet may come to more than this. */
+const maxUnexpiredKeys = 90;
+
+/**
+ * MAX_SIGNERS where the fleet's keys fit; one that was not set gives way. Each signer has a current key, a next one, and
+ * those that are retired and not yet expired.
+ */
+function fittingSigners(
+  values: Partial<Values>,
+  environment: Environment,
+  nowMs: number,
+  problems: string[],
+): number | undefined {
+  const { keyRotationSchedule = "", accessTokenTtlMs, verifyGraceMs, maxSigners } = values;
+  const periodMs = shortestPeriodOf(keyRotationSchedule, nowMs);
+  if (periodMs === undefined || accessTokenTtlMs === undefined || verifyGraceMs === undefined)
+    return maxSigners;
+  const keysEach = 2 + Math.ceil((accessTokenTtlMs + verifyGraceMs) / periodMs);
+  const most = Math.floor(maxUnexpiredKeys / keysEach);
+  const cause =
+    `with a period of ${formatDuration(periodMs)} each signer has ${keysEach} unexpired keys, ` +
+    `and a fleet may have ${maxUnexpiredKeys}`;
+  if (most < 1) problems.push(`KEY_ROTATION_SCHEDULE must rotate less often: ${cause}`);
+  if (maxSigners === undefined || maxSigners <= most) return maxSigners;
+  if (environment[settings.maxSigners.name] && most >= 1)
+    problems.push(`MAX_SIGNERS must be at most ${most}: ${cause}`);
+  return most;
 }
 
 function weaknesses(config: Config): string[] {

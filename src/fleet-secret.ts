@@ -8,6 +8,7 @@ export type SecretUse =
   | "password encryption"
   | "refresh token successor"
   | "refresh token tag"
+  | "signature loan"
   | "throttle key";
 
 /** One fleet secret. `id` names it beside whatever was made under it and tells nothing of it. */

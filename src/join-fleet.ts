@@ -5,10 +5,13 @@ import { type ClockEvent, createFleetClock, type FleetClock, monotonicClock, sec
 import type { Config } from "./config.ts";
 import { createEpochGuard } from "./fleet/epoch-guard.ts";
 import { createFleetSync, type FleetState, type FleetSync } from "./fleet/fleet-sync.ts";
+import { createHeartbeat } from "./fleet/heartbeat.ts";
 import { createInstance } from "./fleet/instance.ts";
+import { linger } from "./fleet/linger.ts";
 import type { FleetSecrets } from "./fleet-secret.ts";
-import type { Directory } from "./keys/directory.ts";
+import type { Directory, DirectorySnapshot } from "./keys/directory.ts";
 import { createDirectoryFollower } from "./keys/follow-directory.ts";
+import { jwksText } from "./keys/jwks-document.ts";
 import { createKeyRing, type KeyRing } from "./keys/key-ring.ts";
 import { createKeyRotation } from "./keys/key-rotation.ts";
 import { createGarbageCollector } from "./keys/secure-heap.ts";
@@ -21,14 +24,18 @@ import { migrate } from "./postgres/migrate.ts";
 import { createPool, endPool, type Pool, servingTimeouts } from "./postgres/pool.ts";
 import { prune } from "./postgres/prune.ts";
 import { createRevocationStore } from "./postgres/revocations.ts";
+import { loanChannel } from "./postgres/signature-loans.ts";
 import { createPublishedKeyStore, type KeyAdministrationStore } from "./postgres/signing-keys.ts";
 import {
   createClockReporter,
+  createDirectorySizeReporter,
+  createFleetReporter,
   createKeyReporter,
   createRejectionReporter,
   createSyncReporter,
 } from "./report.ts";
 import { createRevocationLog, type RevocationLog } from "./revocation/revocation-log.ts";
+import { createSignatureLoans, type SignatureLoans } from "./signature-loans.ts";
 
 export interface FleetOptions {
   readonly config: Config;
@@ -40,6 +47,7 @@ export interface FleetOptions {
 }
 
 export interface FleetMembership {
+  readonly loans: SignatureLoans;
   readonly pool: Pool;
   readonly clock: FleetClock;
   readonly sync: FleetSync;
@@ -50,14 +58,22 @@ export interface FleetMembership {
   readonly instanceId: string;
   /** Resolves when this instance can issue tokens; retries until the database is there. */
   start(): Promise<void>;
+  /** Whether a token could be issued, were the database there: by a key of its own, or by another's signature. */
+  canIssue(): boolean;
+  /** Whether an absent record proves that a token was never issued: not while the database may have gone back in time. */
+  trustsRecords(): boolean;
+  /** Resolves where another process is seen under this instance's id: it has to end, and another to begin. */
+  readonly duplicated: Promise<void>;
   refreshGauges(): void;
+  /** Publishes no more keys, and lends for so long, or until the fleet can do without. Never throws. */
+  linger(durationMs: number): Promise<void>;
   /** Retires the keys, in the database and in memory. Never throws. */
   stop(): Promise<void>;
 }
 
 const poolSize = 10;
 
-export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembership {
+export function joinFleet(options: FleetOptions, issuer: string, metrics: Metrics): FleetMembership {
   const { config, logger, secrets } = options;
   const instance = createInstance();
   const pool = createPool({
@@ -72,15 +88,20 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
   const clock = createFleetClock(monotonicClock);
   const store = createPublishedKeyStore(pool);
   const keptAfterRetirementMs = config.accessTokenTtlMs + config.verifyGraceMs;
-  const ring = createKeyRing({ clock, verifyGraceMs: config.verifyGraceMs });
+  const propagationDelayMs = config.keyPropagationDelayMs;
+  const ring = createKeyRing({ clock, verifyGraceMs: config.verifyGraceMs, propagationDelayMs });
+  const report = createFleetReporter(logger, metrics);
+  const reportSize = createDirectorySizeReporter(logger, metrics);
   const { directory, follow } = createDirectoryFollower({
     clock,
     secrets,
     alg: config.signingAlg,
     store,
     onRejected: createRejectionReporter(logger, metrics),
+    onRestored: report.onRestored,
   });
   const instances = createInstanceStore(pool);
+  const heartbeat = createHeartbeat({ instance, store: instances, isListening: () => listener.isHearing() });
   const revocationStore = createRevocationStore(pool);
   const revocations = createRevocationLog({ clock, store: revocationStore });
   const reportClock = createClockReporter(logger, metrics);
@@ -89,10 +110,16 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     readState: createFleetStateReader(pool),
     lastSeen: () => revocations.cursor(),
     async confirm(seenNumber, isRegistering) {
-      const renewed = await revocationStore.confirmEpoch(seenNumber, instance.id, isRegistering);
+      const renewed = await revocationStore.checkEpoch(
+        seenNumber,
+        instance.id,
+        isRegistering,
+        heartbeat.lastBeatAtMs(),
+      );
       if (renewed) logger.info("a new epoch of the revocation log has begun");
     },
   });
+  let lastSnapshot: DirectorySnapshot | undefined;
   const sync = createFleetSync({
     clock,
     monotonic: monotonicClock,
@@ -101,6 +128,11 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     async onState(state: FleetState) {
       await Promise.all([follow(state.directoryVersion), revocations.follow(state)]);
       reportSync();
+      const snapshot = directory.snapshot();
+      if (snapshot === lastSnapshot) return;
+      lastSnapshot = snapshot;
+      reportSize({ keys: snapshot.keys.length, bytes: jwksText(snapshot.keys).length });
+      rotation.lookForPlace();
     },
     onClockEvent(event: ClockEvent) {
       const jumpedAhead = event.type === "adopted" && event.byMs > 0;
@@ -118,10 +150,11 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     store,
     settings: {
       schedule: config.schedule,
-      propagationDelayMs: config.keyPropagationDelayMs,
+      propagationDelayMs,
       keptAfterRetirementMs,
       jitter: Math.random(),
     },
+    maxSigners: config.maxSigners,
     settleMs: 2 * config.fleetSyncIntervalMs,
     latest(kid) {
       const found = directory.find(kid);
@@ -130,13 +163,33 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     collectGarbage: createGarbageCollector(),
     onEvent: createKeyReporter(logger, metrics),
   });
+  const loans = createSignatureLoans({
+    ...{ config, issuer, instanceId: instance.id, pool, secrets, clock, ring, directory, logger, metrics },
+    isHearing: () => listener.isHearing(),
+  });
+  let onDuplicated = () => {};
+  const duplicated = new Promise<void>((resolve) => {
+    onDuplicated = resolve;
+  });
+  /** Whether those who could lend are alive is for the issuing statement to find: it has to be able to ask them. */
+  function canIssue(): boolean {
+    if (!directory.isLoaded()) return false;
+    if (ring.offer().isMature) return true;
+    return loans.borrower.knowsLenders() ? listener.isHearing() : ring.canSign();
+  }
   const background = createBackground({
     instance,
     instances,
     sync,
     rotation,
-    ring,
+    heartbeat,
     logger,
+    canIssue,
+    onLost: report.onLost,
+    onDuplicated() {
+      report.onDuplicated();
+      onDuplicated();
+    },
     async migrate() {
       const applied = await migrate({ url: options.databaseListenUrl });
       if (applied.length > 0) logger.info({ applied }, "migrated the database");
@@ -150,13 +203,20 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
   const listener = startListening({
     url: options.databaseListenUrl,
     pool,
-    channels: ["keyfleet_directory", "keyfleet_revocations"],
-    onNotification: () => sync.poke(),
+    channels: ["keyfleet_directory", "keyfleet_revocations", loanChannel(instance.id)],
+    onNotification(channel, payload) {
+      if (channel === loanChannel(instance.id)) loans.onMessage(payload);
+      else sync.poke();
+    },
     onConnected() {
       epochGuard.doubt();
       sync.poke();
     },
-    onLost: (reason) => logger.warn({ reason }, "notifications do not arrive: polling alone"),
+    onHearing: () => background.beat(),
+    onLost(reason) {
+      logger.warn({ reason }, "notifications do not arrive: polling alone");
+      background.beat();
+    },
   });
 
   return {
@@ -169,8 +229,12 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
     keys: store,
     instanceId: instance.id,
     start: () => background.start(),
+    loans,
+    canIssue,
+    trustsRecords: () => !epochGuard.isDoubtful(),
+    duplicated,
     refreshGauges() {
-      metrics.directoryKeys.set(directory.snapshot().keys.length);
+      metrics.signer.set(ring.canSign() ? 1 : 0);
       metrics.fleetSyncAge.set(sync.ageMs() / secondMs);
       metrics.revocationEntries.set(revocations.size());
       metrics.revocationAge.set(
@@ -178,6 +242,10 @@ export function joinFleet(options: FleetOptions, metrics: Metrics): FleetMembers
       );
       metrics.clockError.set(clock.errorMs() / secondMs);
       metrics.listening.set(listener.isHearing() ? 1 : 0);
+    },
+    async linger(durationMs) {
+      await rotation.stop();
+      await linger({ instances, instanceId: instance.id, propagationDelayMs, durationMs, logger });
     },
     async stop() {
       await background.stop();

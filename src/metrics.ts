@@ -25,7 +25,7 @@ export function createMetrics() {
     }),
     tokensIssued: new Counter({
       name: "keyfleet_access_tokens_issued_total",
-      help: "Access tokens issued, by the maturity of the signing key: mature or immature",
+      help: "Access tokens issued, by the signing key: mature, borrowed, or immature, which consumers may not know yet",
       labelNames: ["key"],
       registers,
     }),
@@ -49,13 +49,44 @@ export function createMetrics() {
     }),
     keyEvents: new Counter({
       name: "keyfleet_signing_key_events_total",
-      help: "Steps in the life of this instance's signing keys: published, dropped, refused",
+      help: "Steps in the life of this instance's signing keys: published, dropped, refused, placeless",
       labelNames: ["event"],
+      registers,
+    }),
+    signatureLoans: new Counter({
+      name: "keyfleet_signature_loans_total",
+      help: "Signatures borrowed, unanswered, answered falsely; lent, and refused to others",
+      labelNames: ["outcome"],
+      registers,
+    }),
+    signer: new Gauge({
+      name: "keyfleet_signer",
+      help: "1 where this instance publishes keys, 0 where it borrows every signature",
+      registers,
+    }),
+    lostInstances: new Counter({
+      name: "keyfleet_lost_instances_total",
+      help: "Instances whose keys this one retired because they were silent for a minute",
+      registers,
+    }),
+    duplicatedInstances: new Counter({
+      name: "keyfleet_duplicated_instances_total",
+      help: "Times that another process was seen under this instance's id, and both began anew",
       registers,
     }),
     directoryKeys: new Gauge({
       name: "keyfleet_directory_keys",
       help: "Keys in this instance's JWKS",
+      registers,
+    }),
+    directoryBytes: new Gauge({
+      name: "keyfleet_directory_bytes",
+      help: "Size of this instance's JWKS, uncompressed",
+      registers,
+    }),
+    directoryRestoredKeys: new Counter({
+      name: "keyfleet_directory_restored_keys_total",
+      help: "Rows of the key table that this instance put back because the table had gone back in time",
       registers,
     }),
     directoryRejectedKeys: new Gauge({

@@ -5,6 +5,7 @@ import type { RejectedKey } from "./keys/follow-directory.ts";
 import type { KeyEvent } from "./keys/key-rotation.ts";
 import type { Logger } from "./logger.ts";
 import type { Metrics } from "./metrics.ts";
+import type { SigningKeyKind } from "./tokens/issuing.ts";
 
 /** Hears every failure, and every success: logs the first failure of a row of them, and that it is over. */
 export type OutcomeReporter = (error?: unknown) => void;
@@ -38,15 +39,75 @@ export function createClockReporter(logger: Logger, metrics: Metrics): (event: C
 }
 
 export function createKeyReporter(logger: Logger, metrics: Metrics): (event: KeyEvent) => void {
+  let isPlaceless = false;
   return (event) => {
     metrics.keyEvents.inc({ event: event.type });
+    if (event.type === "placeless" && !isPlaceless)
+      logger.info("others publish keys: this instance borrows their signatures");
+    isPlaceless = event.type === "placeless";
     if (event.type === "published") {
       const { kid, activatesAtMs, retiresAtMs } = event.key;
       const times = { activates_at: toIsoTime(activatesAtMs), retires_at: toIsoTime(retiresAtMs) };
       logger.info({ kid, ...times }, "published a signing key");
     } else if (event.type === "dropped")
       logger.info({ kid: event.kid }, "dropped the private half of a retired key");
-    else logger.warn({ reason: event.reason }, "the database refused a signing key");
+    else if (event.type === "refused")
+      logger.warn({ reason: event.reason }, "the database refused a signing key");
+  };
+}
+
+/** A key that caches may not know yet has to sign where no other lives: told once until that is over. */
+export function createIssueReporter(logger: Logger, metrics: Metrics): (key: SigningKeyKind) => void {
+  let isImmature = false;
+  return (key) => {
+    metrics.tokensIssued.inc({ key });
+    if (key === "immature" && !isImmature)
+      logger.warn("no mature key is alive: consumers may refuse new tokens until they refetch the JWKS");
+    isImmature = key === "immature";
+  };
+}
+
+/** Where consumers begin to take no more: the first at 100 keys, or at 16 KB. */
+const jwksLimits = { keys: 100, bytes: 16_384 };
+const warnFrom = 0.8;
+
+/** Tells once that the JWKS comes near what consumers take, and again after it was smaller. */
+export function createDirectorySizeReporter(
+  logger: Logger,
+  metrics: Metrics,
+): (size: { readonly keys: number; readonly bytes: number }) => void {
+  let isLarge = false;
+  return ({ keys, bytes }) => {
+    metrics.directoryKeys.set(keys);
+    metrics.directoryBytes.set(bytes);
+    const wasLarge = isLarge;
+    isLarge = keys >= jwksLimits.keys * warnFrom || bytes >= jwksLimits.bytes * warnFrom;
+    if (isLarge && !wasLarge)
+      logger.warn({ keys, bytes }, "the JWKS is nearly as large as consumers take (100 keys, 16 KB)");
+  };
+}
+
+export interface FleetReporter {
+  onLost(instanceIds: readonly string[]): void;
+  onDuplicated(): void;
+  onRestored(rows: number): void;
+}
+
+export function createFleetReporter(logger: Logger, metrics: Metrics): FleetReporter {
+  return {
+    onLost(instanceIds) {
+      metrics.lostInstances.inc(instanceIds.length);
+      for (const instance of instanceIds)
+        logger.warn({ instance }, "an instance has been silent for a minute: its keys are retired");
+    },
+    onDuplicated() {
+      metrics.duplicatedInstances.inc();
+      logger.error("another process runs under this instance's id: both begin anew, with new keys");
+    },
+    onRestored(rows) {
+      metrics.directoryRestoredKeys.inc(rows);
+      if (rows > 0) logger.error({ rows }, "the key table had gone back in time: its rows were put back");
+    },
   };
 }
 

@@ -27,7 +27,7 @@ import { createClientStore } from "./postgres/clients.ts";
 import { createIssuedTokenStore } from "./postgres/issued-tokens.ts";
 import { createAttemptCounters } from "./postgres/login-attempts.ts";
 import { createSessionStore } from "./postgres/sessions.ts";
-import { createForgedRowReporter, createForgeryReporter } from "./report.ts";
+import { createForgedRowReporter, createForgeryReporter, createIssueReporter } from "./report.ts";
 import { createCheckAccessToken } from "./sessions/check-access-token.ts";
 import { createEndSession } from "./sessions/end-session.ts";
 import { createIssueClientToken } from "./sessions/issue-client-token.ts";
@@ -88,11 +88,13 @@ export function createServices(options: ServiceOptions): Services {
     onForgedAccount: (accountId) => onForgedRow("account", accountId),
     onUpgradeFailed: (error) => logger.warn({ err: error }, "a better password hash could not be stored"),
   });
+  const reportIssue = createIssueReporter(logger, metrics);
   const tokens = createTokenIssuer({
     clock,
     signer: ring,
+    borrower: fleet.loans.borrower,
     settings,
-    onIssued: ({ mature }) => metrics.tokensIssued.inc({ key: mature ? "mature" : "immature" }),
+    onIssued: (_issued, key) => reportIssue(key),
   });
   const { clockToleranceMs } = config;
   const verify = createVerifyAccessToken({
@@ -106,6 +108,7 @@ export function createServices(options: ServiceOptions): Services {
     verify,
     store: createIssuedTokenStore(pool),
     audit,
+    trustsRecords: () => fleet.trustsRecords(),
     onForgery: createForgeryReporter(logger, metrics, async (kid) => {
       if (config.forgeryResponse === "alarm") return;
       const found = directory.find(kid);

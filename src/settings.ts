@@ -51,7 +51,7 @@ function integer(name: string, defaultText: string, min: number, max: number): S
 }
 
 /** Bounds are spelled as settings are. */
-function duration(name: string, defaultText: string, min: string, max: string): Setting<number> {
+function duration(name: string, defaultText: string | undefined, min: string, max: string): Setting<number> {
   const [minMs = 0, maxMs = 0] = [parseDurationMs(min), parseDurationMs(max)];
   return setting(name, defaultText, `a duration from ${min} to ${max}`, (text) => {
     const value = parseDurationMs(text);
@@ -131,6 +131,8 @@ export const settings = {
     scheduleProblem(text) === undefined ? text : undefined,
   ),
   keyPropagationDelayMs: duration("KEY_PROPAGATION_DELAY", "12m", "0s", "24h"),
+  maxSigners: integer("MAX_SIGNERS", "16", 1, 30),
+  shutdownLingerMs: optional(duration("SHUTDOWN_LINGER", undefined, "0s", "25h")),
   shutdownDrainMs: duration("SHUTDOWN_DRAIN", "5s", "0s", "10m"),
   accessTokenTtlMs: duration("ACCESS_TOKEN_TTL", "15m", "1m", "60m"),
   refreshTokenTtlMs: duration("REFRESH_TOKEN_TTL", "30d", "1m", "365d"),

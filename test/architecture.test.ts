@@ -11,7 +11,9 @@ const sourceRoot = fileURLToPath(new URL("../src/", import.meta.url));
 const ranks: Readonly<Record<string, number>> = {
   "protocol/": 0,
   "audit.ts": 0,
+  "batch.ts": 0,
   "clock.ts": 0,
+  "encryption.ts": 0,
   "errors.ts": 0,
   "fleet-secret.ts": 0,
   "logger.ts": 0,
@@ -34,6 +36,7 @@ const ranks: Readonly<Record<string, number>> = {
   "join-fleet.ts": 6,
   "report.ts": 6,
   "services.ts": 6,
+  "signature-loans.ts": 6,
   "settings.ts": 6,
   "gateway/": 6,
   "cli/": 7,

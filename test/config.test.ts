@@ -149,6 +149,25 @@ describe("settings that contradict each other", () => {
     );
   });
 
+  test("more signers than the JWKS has room for are refused, and the default gives way", () => {
+    const hourly = { KEY_ROTATION_SCHEDULE: "0 * * * *", VERIFY_GRACE: "165m" };
+    // Each has a next key, a current one, and three that are kept: 18 have 90.
+    expect(problemsOf({ ...hourly, MAX_SIGNERS: "18" })).toEqual([]);
+    expect(problemsOf({ ...hourly, MAX_SIGNERS: "19" })).toEqual([
+      "MAX_SIGNERS must be at most 18: with a period of 1h each signer has 5 unexpired keys, and a fleet may have 90",
+    ]);
+    expect(readConfig(hourly, nowMs).config.maxSigners).toBe(16);
+    expect(readConfig({ ...hourly, VERIFY_GRACE: "8h" }, nowMs).config.maxSigners).toBe(8);
+    const hasty = { KEY_ROTATION_SCHEDULE: "* * * * * *", KEY_PROPAGATION_DELAY: "0s" };
+    expect(problemsOf(hasty)[0]).toContain("KEY_ROTATION_SCHEDULE must rotate less often");
+  });
+
+  test("an instance that stops lends for longer than a key takes to mature in production, and not at all elsewhere", () => {
+    expect(readConfig(production, nowMs).config.shutdownLingerMs).toBe(13 * 60_000);
+    expect(readConfig({}, nowMs).config.shutdownLingerMs).toBe(0);
+    expect(readConfig({ SHUTDOWN_LINGER: "90s" }, nowMs).config.shutdownLingerMs).toBe(90_000);
+  });
+
   test("an issuer and audiences that no token would have room for are refused", () => {
     const audience = `https://${"a".repeat(180)}.example`;
     const refused = "ISSUER and AUDIENCES are too long together: an access token is at most 1 KiB";

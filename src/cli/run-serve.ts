@@ -1,17 +1,18 @@
 /** What `keyfleet serve` does. */
 
-import { startApp } from "../app.ts";
+import { type App, startApp } from "../app.ts";
 import { type Config, ConfigError, type Environment } from "../config.ts";
 import { createDemoAccount } from "../development.ts";
 import { secureHeapProblem } from "../keys/secure-heap.ts";
 import { createLogger } from "../logger.ts";
+import { createInstanceStore } from "../postgres/instances.ts";
 import { migrate } from "../postgres/migrate.ts";
 import { commandTimeouts, createPool, endPool } from "../postgres/pool.ts";
 import { printBanner } from "./banner.ts";
 import type { ServeFlags } from "./serve.ts";
 import { serveFleet } from "./serve-fleet.ts";
 import type { ServeMessage, Serving } from "./serving.ts";
-import { shutdownSignal } from "./shutdown-signal.ts";
+import { type ShutdownSignal, shutdownSignal } from "./shutdown-signal.ts";
 import {
   type Database,
   loadConfig,
@@ -42,6 +43,8 @@ async function prepareDevelopment(config: Config, database: Database): Promise<s
   await migrate({ url: database.listenUrl });
   const pool = createPool({ url: database.url, max: 2, timeouts: commandTimeouts, onError: () => undefined });
   try {
+    // Whom a crash left in it: else their keys would be waited for.
+    if (database.started) await createInstanceStore(pool).disbelieveBeats();
     return await withAccounts(config, secretsOf(config), pool, createDemoAccount);
   } finally {
     await endPool(pool);
@@ -58,25 +61,41 @@ async function serveOne(serving: Serving): Promise<void> {
   process.on("SIGUSR1", () => logger.warn("SIGUSR1 is ignored"));
 
   const signal = shutdownSignal(logger, { underNpm: environment["npm_lifecycle_event"] !== undefined });
-  const app = await startApp({
-    config,
-    logger,
-    passwordWorkerUrl,
-    secrets: secretsOf(config),
-    databaseUrl: database.url,
-    databaseListenUrl: database.listenUrl,
-  });
+  let ports = { port: config.port, metricsPort: config.metricsPort };
+  let showBanner = serving.showBanner;
+  while (!signal.received()) {
+    const app = await startApp({
+      config: { ...config, ...ports },
+      logger,
+      passwordWorkerUrl,
+      secrets: secretsOf(config),
+      databaseUrl: database.url,
+      databaseListenUrl: database.listenUrl,
+    });
+    await announce(app, serving, { until: signal, showBanner });
+    // Another process under our id: whatever it knows of us, an instance that begins anew on these ports is another.
+    await Promise.race([signal, app.duplicated]);
+    const drainMs = signal.received() ? config.shutdownDrainMs : 0;
+    await app.stop({ drainMs, lingerMs: signal.received() ? config.shutdownLingerMs : 0 });
+    ports = { port: app.port, metricsPort: app.metricsPort };
+    showBanner = false;
+  }
+}
+
+/** Says where it listens, and, unless `until` comes first, that it is ready. */
+async function announce(
+  app: App,
+  { logger, demo }: Serving,
+  { until, showBanner }: { readonly until: ShutdownSignal; readonly showBanner: boolean },
+): Promise<void> {
   const { port, metricsPort, issuer, instanceId } = app;
   logger.info({ port, metrics_port: metricsPort, issuer, instance_id: instanceId }, "listening");
   tellParent({ type: "listening", port, metricsPort, issuer });
-  await Promise.race([app.ready, signal]);
-  if (!signal.received()) {
-    logger.info("ready to issue tokens");
-    tellParent({ type: "ready", instanceId });
-    if (serving.showBanner) printBanner([{ port, metricsPort, issuer }], serving.demo);
-  }
-  await signal;
-  await app.stop(config.shutdownDrainMs);
+  await Promise.race([app.ready, app.duplicated, until]);
+  if (until.received()) return;
+  logger.info("ready to issue tokens");
+  tellParent({ type: "ready", instanceId });
+  if (showBanner) printBanner([{ port, metricsPort, issuer }], demo);
 }
 
 function tellParent(message: ServeMessage): void {

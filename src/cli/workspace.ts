@@ -33,6 +33,8 @@ export interface Database {
   readonly url: string;
   readonly listenUrl: string;
   readonly embedded: boolean;
+  /** Whether it was started by this process, and so nobody was connected to it. */
+  readonly started: boolean;
   stop(): Promise<void>;
 }
 
@@ -43,10 +45,22 @@ export async function openDatabase(
 ): Promise<Database> {
   if (config.databaseUrl !== undefined) {
     const listenUrl = config.databaseListenUrl ?? config.databaseUrl;
-    return { url: config.databaseUrl, listenUrl, embedded: false, stop: async () => undefined };
+    return {
+      url: config.databaseUrl,
+      listenUrl,
+      embedded: false,
+      started: false,
+      stop: async () => undefined,
+    };
   }
   const embedded = await startDevelopmentDatabase(environment, log);
-  return { url: embedded.url, listenUrl: embedded.url, embedded: true, stop: () => embedded.stop() };
+  return {
+    url: embedded.url,
+    listenUrl: embedded.url,
+    embedded: true,
+    started: embedded.owner,
+    stop: () => embedded.stop(),
+  };
 }
 
 /** In development a secret is made where none is set. */

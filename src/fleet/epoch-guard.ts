@@ -14,16 +14,25 @@ export interface EpochGuard {
   readState(): Promise<FleetState>;
   /** Has the next reading look again: a new connection may lead to another server. */
   doubt(): void;
+  /** Whether that is still to come: until then an absent record proves nothing. */
+  isDoubtful(): boolean;
 }
 
 /** Looks at the first reading, after each one that failed, in doubt, and at a lower number. */
 export function createEpochGuard(options: EpochGuardOptions): EpochGuard {
   let isRegistering = true;
   let isDoubtful = true;
+  let isConfirming = false;
 
   async function confirm(): Promise<void> {
+    // Before the question is asked, so that doubt which comes up meanwhile stands.
     isDoubtful = false;
-    await options.confirm(options.lastSeen().number, isRegistering);
+    isConfirming = true;
+    try {
+      await options.confirm(options.lastSeen().number, isRegistering);
+    } finally {
+      isConfirming = false;
+    }
     isRegistering = false;
   }
 
@@ -44,5 +53,6 @@ export function createEpochGuard(options: EpochGuardOptions): EpochGuard {
     doubt() {
       isDoubtful = true;
     },
+    isDoubtful: () => isDoubtful || isConfirming,
   };
 }

@@ -3,9 +3,8 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 
-/** A heartbeat is written this often; one older than `aliveForMs` counts as none. */
+/** A heartbeat is written this often; three that are missing are silence, a minute of it is death (in SQL). */
 export const heartbeatEveryMs = 5000;
-export const aliveForMs = 60_000;
 
 export interface Instance {
   readonly id: string;
@@ -13,16 +12,40 @@ export interface Instance {
   readonly processId: number;
 }
 
+export interface Beat {
+  readonly instanceId: string;
+  /** Random, another each time: two processes under one id see each other by it. */
+  readonly beat: string;
+  /** The one before, as far as is known. */
+  readonly expected: string;
+  /** When that was, by Postgres's clock; null before the first. */
+  readonly lastBeatAtMs: number | null;
+  /** Whether notifications arrive: only then can it lend signatures. */
+  readonly listening: boolean;
+}
+
+/** `ended`: the row is stopped or revoked. `duplicated`: another process beats under this id; both have to begin anew. */
+export type BeatOutcome = "alive" | "unknown" | "ended" | "duplicated";
+
 export interface InstanceStore {
   /** Writes the instance's row, or finds it there. */
   register(instance: Instance): Promise<void>;
-  /** False where the row is gone, stopped or revoked: such an instance may sign no more. */
-  heartbeat(instanceId: string): Promise<boolean>;
+  beat(beat: Beat): Promise<{ readonly outcome: BeatOutcome; readonly beatAtMs: number | null }>;
   /** Ends the instance: its unused keys are withdrawn, its current one is retired, both by now. */
   stop(instanceId: string): Promise<void>;
+  /** Ends the keys of instances that are dead, where this one may judge. Returns whose. */
+  retireLost(instanceId: string): Promise<readonly string[]>;
+  /** It is shutting down: another may publish keys in its place. */
+  giveUpPlace(instanceId: string): Promise<void>;
+  /** Whether the fleet has a mature signer that stays, or nobody but this instance is there. */
+  mayLeave(instanceId: string, propagationDelayMs: number): Promise<boolean>;
 }
 
 /** A new identity: a process that starts again is another instance. */
 export function createInstance(): Instance {
-  return { id: randomUUID(), host: hostname().slice(0, 255), processId: process.pid };
+  return {
+    id: randomUUID({ disableEntropyCache: true }),
+    host: hostname().slice(0, 255),
+    processId: process.pid,
+  };
 }

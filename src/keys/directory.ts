@@ -1,7 +1,7 @@
 /** The directory: every unexpired key of the fleet, in memory, so that serving the JWKS asks no database. */
 
 import type { Clock } from "../clock.ts";
-import { expiryMs, isTime, type PublishedKey } from "./published-key.ts";
+import { expiryMs, isTime, type PublishedKey, retirementMs } from "./published-key.ts";
 
 /** What is served until `changesAtMs`; a new object whenever the keys differ, so that it can key a cache. */
 export interface DirectorySnapshot {
@@ -20,6 +20,8 @@ export interface Directory {
   /** Keeps every key that is known now at least until then: the answer to a clock that stepped forward. */
   keepKnownKeysUntil(timeMs: number): void;
   snapshot(): DirectorySnapshot;
+  /** Unexpired keys of which the rows say less than is known: absent, or without their earlier end or revocation. */
+  lostFrom(rows: readonly PublishedKey[]): readonly PublishedKey[];
   find(kid: string): KeyLookup;
   /** False before the first `learn`. */
   isLoaded(): boolean;
@@ -44,6 +46,12 @@ function mergeKey(known: PublishedKey, row: PublishedKey, acceptable: boolean): 
     revokedAtMs: known.revokedAtMs ?? row.revokedAtMs,
     seal: acceptable ? row.seal : known.seal,
   };
+}
+
+function isLostFrom(key: PublishedKey, row: PublishedKey | undefined): boolean {
+  if (row === undefined) return true;
+  const isRevocationLost = key.revokedAtMs !== null && row.revokedAtMs === null;
+  return isRevocationLost || retirementMs(key) < retirementMs(row);
 }
 
 function endMs(known: KnownKey): number {
@@ -97,6 +105,13 @@ export function createDirectory(deps: {
       current = undefined;
     },
     snapshot: takeSnapshot,
+    lostFrom(rows) {
+      const nowMs = clock.nowMs();
+      const rowOf = new Map(rows.map((row) => [row.kid, row]));
+      return [...known.values()]
+        .map((entry) => entry.key)
+        .filter((key) => expiryMs(key) > nowMs && isLostFrom(key, rowOf.get(key.kid)));
+    },
     find(kid) {
       const entry = known.get(kid);
       if (entry === undefined || endMs(entry) <= clock.nowMs()) return { status: "unknown" };

@@ -1,10 +1,10 @@
 /** Keeps the directory equal to the table of keys, row by row judged before it is believed. */
 
-import type { Clock } from "../clock.ts";
+import { type Clock, secondMs } from "../clock.ts";
 import type { FleetSecrets } from "../fleet-secret.ts";
 import type { SigningAlg } from "../protocol/jwk.ts";
 import { createDirectory, type Directory } from "./directory.ts";
-import { type KeyFault, keyFault } from "./published-key.ts";
+import { type KeyFault, keyFault, type PublishedKey } from "./published-key.ts";
 import type { PublishedKeyStore } from "./published-key-store.ts";
 
 export interface RejectedKey {
@@ -22,15 +22,21 @@ export interface DirectoryFollowerOptions {
   readonly clock: Clock;
   readonly secrets: FleetSecrets;
   readonly alg: SigningAlg;
-  readonly store: Pick<PublishedKeyStore, "list">;
+  readonly store: Pick<PublishedKeyStore, "list" | "restore">;
   /** The rows that are not served, after each reading of the table. */
   onRejected(rejected: readonly RejectedKey[]): void;
+  /** The table had gone back in time; so many rows are as they were again. */
+  onRestored(rows: number): void;
 }
+
+/** Whoever deletes rows as fast as they are put back must not keep the fleet busy with it. */
+const restoreEveryMs = 5 * secondMs;
 
 export function createDirectoryFollower(options: DirectoryFollowerOptions): DirectoryFollower {
   const { clock, secrets, alg, store } = options;
   let rejected: RejectedKey[] = [];
   let readVersion: number | undefined;
+  let restoredAtMs = Number.NEGATIVE_INFINITY;
   const directory = createDirectory({
     clock,
     isAcceptable(key) {
@@ -39,6 +45,13 @@ export function createDirectoryFollower(options: DirectoryFollowerOptions): Dire
       return fault === undefined;
     },
   });
+
+  async function restoreLost(rows: readonly PublishedKey[]): Promise<void> {
+    const lost = directory.lostFrom(rows);
+    if (lost.length === 0 || clock.nowMs() < restoredAtMs + restoreEveryMs) return;
+    restoredAtMs = clock.nowMs();
+    options.onRestored(await store.restore(lost));
+  }
 
   return {
     directory,
@@ -49,6 +62,7 @@ export function createDirectoryFollower(options: DirectoryFollowerOptions): Dire
       directory.learn(rows);
       readVersion = version;
       options.onRejected(rejected);
+      await restoreLost(rows);
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import { type Clock, secondMs } from "../clock.ts";
 import type { AccessTokenClaims } from "../protocol/access-token.ts";
-import { expiryMs, type PublishedKey, retirementMs } from "./published-key.ts";
+import { expiryMs, isMature, type PublishedKey, retirementMs } from "./published-key.ts";
 import { isDone } from "./rotation-plan.ts";
 import type { SigningKey } from "./signing-key.ts";
 
@@ -12,6 +12,8 @@ export interface KeyOffer {
   readonly settled: readonly string[];
   /** Published so lately that only an instance that is alone may sign with them. */
   readonly unsettled: readonly string[];
+  /** Whether one of the settled has matured and signs now: then no signature need be borrowed. */
+  readonly isMature: boolean;
 }
 
 /** Signs what the issuing statement decided; see `KeyRing`. */
@@ -25,6 +27,8 @@ export interface KeyRing extends Signer {
   add(signingKey: SigningKey, published: PublishedKey, settledAtMs: number): void;
   /** Whether a token could be signed now without being alone: a settled key is active. */
   canSign(): boolean;
+  /** Whether this key may sign for others: held, settled and mature. */
+  canLend(kid: string): boolean;
   /** The rows of the keys held, brought up to date by `refresh`. */
   keys(): readonly PublishedKey[];
   /** Replaces the rows by what the directory knows of them: an end that another set, a revocation. */
@@ -40,8 +44,13 @@ interface HeldKey {
   published: PublishedKey;
 }
 
-export function createKeyRing(deps: { readonly clock: Clock; readonly verifyGraceMs: number }): KeyRing {
-  const { clock, verifyGraceMs } = deps;
+/** Durations in milliseconds. */
+export function createKeyRing(deps: {
+  readonly clock: Clock;
+  readonly verifyGraceMs: number;
+  readonly propagationDelayMs: number;
+}): KeyRing {
+  const { clock, verifyGraceMs, propagationDelayMs } = deps;
   const held = new Map<string, HeldKey>();
 
   function drop(kid: string): void {
@@ -56,14 +65,22 @@ export function createKeyRing(deps: { readonly clock: Clock; readonly verifyGrac
     );
   }
 
+  const signsAt = (key: HeldKey, nowMs: number) =>
+    key.settledAtMs <= nowMs && key.published.activatesAtMs <= nowMs;
+  const isMatureAt = (key: HeldKey, nowMs: number) => isMature(key.published, propagationDelayMs, nowMs);
+
   return {
     offer() {
-      if (held.size === 0) return { settled: [], unsettled: [] };
+      if (held.size === 0) return { settled: [], unsettled: [], isMature: false };
       const nowMs = clock.nowMs();
       const usable = usableAt(nowMs);
       const kids = (settled: boolean) =>
         usable.filter((key) => key.settledAtMs <= nowMs === settled).map((key) => key.signingKey.kid);
-      return { settled: kids(true), unsettled: kids(false) };
+      return {
+        settled: kids(true),
+        unsettled: kids(false),
+        isMature: usable.some((key) => signsAt(key, nowMs) && isMatureAt(key, nowMs)),
+      };
     },
     sign(kid, claims) {
       const key = held.get(kid);
@@ -78,7 +95,11 @@ export function createKeyRing(deps: { readonly clock: Clock; readonly verifyGrac
     canSign() {
       if (held.size === 0) return false;
       const nowMs = clock.nowMs();
-      return usableAt(nowMs).some((key) => key.settledAtMs <= nowMs && key.published.activatesAtMs <= nowMs);
+      return usableAt(nowMs).some((key) => signsAt(key, nowMs));
+    },
+    canLend(kid) {
+      const key = held.get(kid);
+      return key !== undefined && key.settledAtMs <= clock.nowMs() && isMatureAt(key, clock.nowMs());
     },
     keys: () => [...held.values()].map((key) => key.published),
     refresh(latest) {

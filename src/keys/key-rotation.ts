@@ -1,6 +1,6 @@
 /** Drives the key ring: generate, publish, and only then hold as usable; drop what is done. */
 
-import type { Clock } from "../clock.ts";
+import { type Clock, secondMs } from "../clock.ts";
 import type { FleetSecrets } from "../fleet-secret.ts";
 import type { SigningAlg } from "../protocol/jwk.ts";
 import type { KeyRing } from "./key-ring.ts";
@@ -18,12 +18,16 @@ import { generateSigningKey, type SigningKey } from "./signing-key.ts";
 export type KeyEvent =
   | { readonly type: "published"; readonly key: PublishedKey }
   | { readonly type: "dropped"; readonly kid: string }
-  | { readonly type: "refused"; readonly reason: "clock_differs" | "instance_ended" };
+  | { readonly type: "refused"; readonly reason: "clock_differs" | "instance_ended" }
+  /** Others publish keys; this instance borrows signatures until one of them leaves. */
+  | { readonly type: "placeless" };
 
 export interface KeyRotation {
   /** One look at the ring, and what follows from it. Throws what the store throws; safe to call again at once. */
   tick(): Promise<void>;
-  /** Publishes no more; resolves when a publication under way has ended. */
+  /** A place may have fallen free: asks for it soon. */
+  lookForPlace(): void;
+  /** Publishes no more, and goes on dropping; resolves when a publication under way has ended. */
   stop(): Promise<void>;
 }
 
@@ -35,6 +39,8 @@ export interface KeyRotationOptions {
   readonly ring: KeyRing;
   readonly store: PublishedKeyStore;
   readonly settings: RotationSettings;
+  /** How many instances may have keys that sign. */
+  readonly maxSigners: number;
   /** Two sync intervals: by then every instance that reaches the database serves a key whose commit we saw (I1). */
   readonly settleMs: number;
   /** What the directory knows of a key: ends and revocations set by others. */
@@ -44,21 +50,35 @@ export interface KeyRotationOptions {
   onEvent(event: KeyEvent): void;
 }
 
+/** Who found no place asks again after this long, spread by half of it. */
+const askForPlaceEveryMs = 5 * secondMs;
+
 export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
   const { clock, ring, store, secrets, alg, instanceId } = options;
   /** A key whose publication may or may not have been committed: tried again rather than replaced. */
   let pending: SigningKey | undefined;
   let running: Promise<void> | undefined;
   let stopped = false;
+  let placelessUntilMs = Number.NEGATIVE_INFINITY;
 
-  async function publish(times: KeyTimes): Promise<void> {
+  /** False where there was no place for it, and so for no other. */
+  async function publish(times: KeyTimes): Promise<boolean> {
     pending ??= generateSigningKey(alg);
     const { kid, x } = pending;
     const publication: KeyPublication = { ...times, kid, x, alg, instanceId };
-    const result = await store.publish(publication, sealPublication(secrets, publication));
+    const result = await store.publish(
+      publication,
+      sealPublication(secrets, publication),
+      options.maxSigners,
+    );
+    if (result.outcome === "no_place") {
+      placelessUntilMs = clock.nowMs() + askForPlaceEveryMs * (0.75 + options.settings.jitter / 2);
+      options.onEvent({ type: "placeless" });
+      return false;
+    }
     if (result.outcome !== "published") {
       options.onEvent({ type: "refused", reason: result.outcome });
-      return;
+      return true;
     }
     const published = result.key;
     if (published.kid !== kid || published.x !== x || keyFault(secrets, alg, published) !== undefined) {
@@ -66,17 +86,20 @@ export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
     }
     ring.add(pending, published, clock.nowMs() + options.settleMs);
     pending = undefined;
+    placelessUntilMs = Number.NEGATIVE_INFINITY;
     options.onEvent({ type: "published", key: published });
+    return true;
   }
 
   async function tick(): Promise<void> {
     const dropped = ring.dropDone();
     for (const kid of dropped) options.onEvent({ type: "dropped", kid });
     if (dropped.length > 0) options.collectGarbage();
-    if (stopped) return;
     ring.refresh(options.latest);
-    for (const times of plannedPublications(ring.keys(), options.settings, clock.nowMs()))
-      await publish(times);
+    if (stopped || clock.nowMs() < placelessUntilMs) return;
+    for (const times of plannedPublications(ring.keys(), options.settings, clock.nowMs())) {
+      if (!(await publish(times))) return;
+    }
   }
 
   return {
@@ -85,6 +108,10 @@ export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
         running = undefined;
       });
       return running;
+    },
+    lookForPlace() {
+      if (placelessUntilMs === Number.NEGATIVE_INFINITY) return;
+      placelessUntilMs = Math.min(placelessUntilMs, clock.nowMs() + secondMs * options.settings.jitter);
     },
     async stop() {
       stopped = true;

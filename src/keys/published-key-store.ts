@@ -7,18 +7,25 @@ export type PublishOutcome =
   | { readonly outcome: "published"; readonly key: PublishedKey }
   /** The times proposed are over 500 ms off the database's clock. */
   | { readonly outcome: "clock_differs" }
-  /** The publishing instance is stopped, revoked or unknown. */
-  | { readonly outcome: "instance_ended" };
+  /** The publishing instance is leaving, stopped, revoked or unknown. */
+  | { readonly outcome: "instance_ended" }
+  /** As many instances as may publish keys do, or the JWKS is full. */
+  | { readonly outcome: "no_place" };
 
 export interface PublishedKeyStore {
   /**
    * Commits the row. Repeating a publication whose answer was lost is safe: the row that stands is returned, with
-   * the times it was first published with.
+   * the times it was first published with. `maxSigners`: how many instances may have keys that sign.
    */
-  publish(publication: KeyPublication, seal: Seal): Promise<PublishOutcome>;
+  publish(publication: KeyPublication, seal: Seal, maxSigners: number): Promise<PublishOutcome>;
   /**
    * All rows whose end as published is ahead, in no order, trustworthy or not: `keyFault` judges each. Those that
    * ended earlier are among them: who knows the key has to learn of it.
    */
   list(): Promise<readonly PublishedKey[]>;
+  /**
+   * Puts back, unchanged, what the table lacks of keys that were seen in it: rows, earlier ends, revocations. Returns how
+   * many rows were not as they are now.
+   */
+  restore(keys: readonly PublishedKey[]): Promise<number>;
 }

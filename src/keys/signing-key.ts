@@ -5,7 +5,7 @@
  * leaves the seed's SHA-512 schedule on a pool thread's stack), and `crypto.sign` (jose would export the key).
  */
 
-import { createHash, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from "node:crypto";
 import { type AccessTokenClaims, type AccessTokenHeader, accessTokenType } from "../protocol/access-token.ts";
 import { type SigningAlg, thumbprintInput } from "../protocol/jwk.ts";
 
@@ -33,15 +33,13 @@ export function generateSigningKey(alg: SigningAlg): SigningKey {
   if (x === undefined) throw new Error("the public key has no x");
   let privateKey: KeyObject | undefined = pair.privateKey;
   const kid = thumbprint(x);
-  const header: AccessTokenHeader = { alg, typ: accessTokenType, kid };
-  const encodedHeader = encodeJson(header);
   return {
     kid,
     x,
     alg,
     signAccessToken(claims) {
       if (privateKey === undefined) throw new Error("this signing key was destroyed");
-      const signingInput = `${encodedHeader}.${encodeJson(claims)}`;
+      const signingInput = accessTokenSigningInput(alg, kid, claims);
       const signature = sign(null, Buffer.from(signingInput), privateKey);
       return `${signingInput}.${signature.toString("base64url")}`;
     },
@@ -49,6 +47,18 @@ export function generateSigningKey(alg: SigningAlg): SigningKey {
       privateKey = undefined;
     },
   };
+}
+
+/** What a signature is made over: header and claims, as they stand in the compact JWS (RFC 7515 §5.1). */
+export function accessTokenSigningInput(alg: SigningAlg, kid: string, claims: AccessTokenClaims): string {
+  const header: AccessTokenHeader = { alg, typ: accessTokenType, kid };
+  return `${encodeJson(header)}.${encodeJson(claims)}`;
+}
+
+/** Whether the key whose public half is `x` signed exactly this. Not checked: whether the key is a good one. */
+export function isSignedBy(x: string, signingInput: string, signature: Uint8Array): boolean {
+  const publicKey = createPublicKey({ format: "jwk", key: { kty: "OKP", crv: "Ed25519", x } });
+  return verify(null, Buffer.from(signingInput), publicKey, signature);
 }
 
 function encodeJson(value: object): string {

@@ -1,7 +1,7 @@
 /** The table `instances`. */
 
-import type { InstanceStore } from "../fleet/instance.ts";
-import type { Queryable } from "./pool.ts";
+import type { BeatOutcome, InstanceStore } from "../fleet/instance.ts";
+import { interval, type Queryable, timestamp } from "./pool.ts";
 
 export interface InstanceRow {
   readonly id: string;
@@ -16,26 +16,53 @@ export interface InstanceRow {
   readonly alive: boolean;
 }
 
-export function createInstanceStore(database: Queryable): InstanceStore & { list(): Promise<InstanceRow[]> } {
+export interface InstanceAdministrationStore extends InstanceStore {
+  list(): Promise<InstanceRow[]>;
+  /** Takes every sign of life so far for an old one: for who knows that nobody was connected. */
+  disbelieveBeats(): Promise<void>;
+}
+
+export function createInstanceStore(database: Queryable): InstanceAdministrationStore {
   return {
     async register({ id, host, processId }) {
       await database.query(
-        `insert into keyfleet.instances (id, host, process_id, started_at, heartbeat_at)
-         values ($1, $2, $3, pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp())
+        `insert into keyfleet.instances (id, host, process_id, started_at, heartbeat_at, connected_since)
+         select $1, $2, $3, t, t, t from pg_catalog.clock_timestamp() t
          on conflict (id) do nothing`,
         [id, host, processId],
       );
     },
-    async heartbeat(instanceId) {
-      const { rowCount } = await database.query(
-        `update keyfleet.instances set heartbeat_at = pg_catalog.clock_timestamp()
-         where id = $1 and stopped_at is null and revoked_at is null`,
-        [instanceId],
+    async beat({ instanceId, expected, beat, lastBeatAtMs, listening }) {
+      const { rows } = await database.query<{ outcome: BeatOutcome; beatAtMs: number | null }>(
+        `select outcome, beat_at as "beatAtMs" from keyfleet.beat($1, $2, $3, $4, $5)`,
+        [instanceId, expected, beat, lastBeatAtMs === null ? null : timestamp(lastBeatAtMs), listening],
       );
-      return rowCount === 1;
+      return rows[0] ?? { outcome: "ended", beatAtMs: null };
     },
     async stop(instanceId) {
       await database.query("select keyfleet.stop_instance($1)", [instanceId]);
+    },
+    async retireLost(instanceId) {
+      const { rows } = await database.query<{ id: string }>(
+        "select id from keyfleet.retire_lost_instances($1) id",
+        [instanceId],
+      );
+      return rows.map(({ id }) => id);
+    },
+    async giveUpPlace(instanceId) {
+      await database.query("select keyfleet.give_up_place($1)", [instanceId]);
+    },
+    async mayLeave(instanceId, propagationDelayMs) {
+      const { rows } = await database.query<{ may: boolean }>("select keyfleet.may_leave($1, $2) as may", [
+        instanceId,
+        interval(propagationDelayMs),
+      ]);
+      return rows[0]?.may === true;
+    },
+    async disbelieveBeats() {
+      await database.query(
+        "update keyfleet.instances set heartbeat_at = heartbeat_at - interval '60 seconds'",
+      );
     },
     async list() {
       const { rows } = await database.query<InstanceRow>(

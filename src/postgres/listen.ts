@@ -19,6 +19,8 @@ export interface ListenOptions {
   onNotification(channel: string, payload: string): void;
   /** Whatever came while we were deaf was not heard: time to read. */
   onConnected(): void;
+  /** A probe came back: notifications arrive, and did not before. */
+  onHearing(): void;
   onLost(reason: string): void;
   readonly probeEveryMs?: number;
   readonly probeTimeoutMs?: number;
@@ -71,8 +73,11 @@ export function startListening(options: ListenOptions): Listener {
   function heardProbe(probed: pg.Client, payload: string): void {
     if (payload !== `${listenerId} ${probeNumber}`) return;
     clearTimeout(probeDeadline);
-    hearing = true;
     failures = 0;
+    if (!hearing) {
+      hearing = true;
+      options.onHearing();
+    }
     clearTimeout(probeTimer);
     probeTimer = setTimeout(probe, probeEveryMs, probed);
     probeTimer.unref();

@@ -11,11 +11,17 @@ export function actingRecord({ actor, instanceId, address }: Acting): object {
 }
 
 /** For `jsonb_populate_record(null::keyfleet.issuer, $n)`. */
-export function issuerRecord(settings: IssuingSettings, { offer, nowEstimateMs }: IssueRequest): object {
+export function issuerRecord(
+  settings: IssuingSettings,
+  { offer, lending, nowEstimateMs }: IssueRequest,
+): object {
   return {
     instance_id: settings.instanceId,
     candidates: offer.settled,
     unsettled: offer.unsettled,
+    lenders: lending.lenders,
+    avoided: lending.avoided,
+    hearing: lending.hearing,
     propagation_delay: interval(settings.propagationDelayMs),
     now_estimate: timestamp(nowEstimateMs),
     token_ttl: interval(settings.accessTokenTtlMs),

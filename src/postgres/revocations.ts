@@ -1,13 +1,18 @@
 /** The table `revocations`, and the epoch that its numbers are of. */
 
 import type { Revocation, RevocationStore } from "../revocation/revocation.ts";
-import type { Queryable } from "./pool.ts";
+import { type Queryable, timestamp } from "./pool.ts";
 
 const pageRows = 5000;
 
 export function createRevocationStore(database: Queryable): RevocationStore & {
   /** Begins another epoch where the log may have gone back in time; true where it did. */
-  confirmEpoch(seenNumber: number, instanceId: string, isRegistering: boolean): Promise<boolean>;
+  checkEpoch(
+    seenNumber: number,
+    instanceId: string,
+    isRegistering: boolean,
+    lastBeatAtMs: number | null,
+  ): Promise<boolean>;
 } {
   return {
     async listAfter(number) {
@@ -26,10 +31,10 @@ export function createRevocationStore(database: Queryable): RevocationStore & {
         after = last.number;
       }
     },
-    async confirmEpoch(seenNumber, instanceId, isRegistering) {
+    async checkEpoch(seenNumber, instanceId, isRegistering, lastBeatAtMs) {
       const { rows } = await database.query<{ renewed: boolean }>(
-        "select keyfleet.confirm_epoch($1, $2, $3) as renewed",
-        [seenNumber, instanceId, isRegistering],
+        "select keyfleet.check_epoch($1, $2, $3, $4) as renewed",
+        [seenNumber, instanceId, isRegistering, lastBeatAtMs === null ? null : timestamp(lastBeatAtMs)],
       );
       return rows[0]?.renewed === true;
     },

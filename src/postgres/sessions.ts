@@ -79,6 +79,15 @@ export function createSessionStore(database: Queryable, settings: SessionStoreSe
       const row = onlyRow(rows);
       return row.outcome === "issued" ? toIssued(row) : row.outcome;
     },
+    async abandon(sessionId, jti) {
+      await database.query("select keyfleet.abandon_session($1, $2)", [sessionId, jti]);
+    },
+    async renewGrace(sessionId, next) {
+      await database.query(
+        "select keyfleet.renew_refresh_grace($1, jsonb_populate_record(null::keyfleet.sessions, $2))",
+        [sessionId, refreshRecord(next)],
+      );
+    },
     async refresh({ issue, next, who, ...presented }: SessionRefresh) {
       const { rows } = await database.query<
         IssueRow &

@@ -1,11 +1,12 @@
 /** The table `signing_keys`. */
 
 import type { Acting } from "../audit.ts";
-import type { PublishedKey } from "../keys/published-key.ts";
+import type { KeyPublication, PublishedKey } from "../keys/published-key.ts";
 import type { PublishedKeyStore, PublishOutcome } from "../keys/published-key-store.ts";
 import type { SigningAlg } from "../protocol/jwk.ts";
+import type { Seal } from "../seal.ts";
 import { type Queryable, timestamp } from "./pool.ts";
-import { actingRecord } from "./records.ts";
+import { actingRecord, sealColumns } from "./records.ts";
 
 export interface SigningKeyRow {
   kid: string;
@@ -47,6 +48,29 @@ export function toPublishedKey(row: SigningKeyRow): PublishedKey {
   };
 }
 
+function publicationRecord(key: KeyPublication, seal: Seal): object {
+  return {
+    kid: key.kid,
+    instance_id: key.instanceId,
+    alg: key.alg,
+    x: key.x,
+    published_at: timestamp(key.publishedAtMs),
+    activates_at: timestamp(key.activatesAtMs),
+    retires_at: timestamp(key.retiresAtMs),
+    expires_at: timestamp(key.expiresAtMs),
+    ...sealColumns(seal),
+  };
+}
+
+function keyRecord(key: PublishedKey): object {
+  const ends = { retired_early_at: key.retiredEarlyAtMs, revoked_at: key.revokedAtMs };
+  const times = Object.entries(ends).map(([name, timeMs]) => [
+    name,
+    timeMs === null ? null : timestamp(timeMs),
+  ]);
+  return { ...publicationRecord(key, key.seal), ...Object.fromEntries(times) };
+}
+
 /** How much a revocation touches. */
 export interface AffectedTokens {
   readonly tokens: number;
@@ -77,21 +101,10 @@ export function createPublishedKeyStore(database: Queryable): KeyAdministrationS
 
   return {
     find,
-    async publish(key, seal) {
+    async publish(key, seal, maxSigners) {
       const { rows } = await database.query<{ outcome: PublishOutcome["outcome"] }>(
-        "select keyfleet.publish_signing_key($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as outcome",
-        [
-          key.kid,
-          key.instanceId,
-          key.alg,
-          key.x,
-          timestamp(key.publishedAtMs),
-          timestamp(key.activatesAtMs),
-          timestamp(key.retiresAtMs),
-          timestamp(key.expiresAtMs),
-          seal.secretId,
-          seal.seal,
-        ],
+        "select keyfleet.publish_key(jsonb_populate_record(null::keyfleet.signing_keys, $1), $2) as outcome",
+        [publicationRecord(key, seal), maxSigners],
       );
       const outcome = rows[0]?.outcome ?? "instance_ended";
       if (outcome !== "published") return { outcome };
@@ -113,6 +126,14 @@ export function createPublishedKeyStore(database: Queryable): KeyAdministrationS
         [instanceId, bar, reason, actingRecord(who)],
       );
       return rows[0]?.kids ?? [];
+    },
+    async restore(keys) {
+      const { rows } = await database.query<{ restored: number }>(
+        `select keyfleet.restore_keys(
+           array(select k from jsonb_populate_recordset(null::keyfleet.signing_keys, $1) k)) as restored`,
+        [JSON.stringify(keys.map(keyRecord))],
+      );
+      return rows[0]?.restored ?? 0;
     },
     async list() {
       const { rows } = await database.query<SigningKeyRow>(

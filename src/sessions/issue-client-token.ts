@@ -61,8 +61,9 @@ export function createIssueClientToken(deps: SessionDependencies): IssueClientTo
       if (!isSessionSealed(secrets, session) || session.clientId !== clientId || session.accountId !== null) {
         throw new Error("the client's standing session was not written by an instance");
       }
-      const accessToken = tokens.sign({ ...identity, sessionId: session.id, jti: issue.jti }, issued);
-      if (accessToken === undefined) return "no_signing_key";
+      const grant = { ...identity, sessionId: session.id, jti: issue.jti };
+      const accessToken = await tokens.sign(grant, issued);
+      if (accessToken === undefined) return "not_signed";
       const expiresIn = Math.floor(settings.accessTokenTtlMs / secondMs);
       return { access_token: accessToken, token_type: "Bearer" as const, expires_in: expiresIn, scope };
     });

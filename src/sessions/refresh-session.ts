@@ -82,7 +82,14 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
       await store.end(sessionId, "forged", request.who);
       throw new Refusal("invalid_grant");
     }
-    return respond(result, successor, issue);
+    const response = await respond(result, successor, issue);
+    if (response !== undefined) return response;
+    const current = result.repeated ? result.session.refresh : next;
+    if (current !== null) {
+      const renewed: RefreshState = { ...current, rotatedAtMs: tokens.nowMs() };
+      await store.renewGrace(sessionId, { ...renewed, seal: sealRefreshState(secrets, sessionId, renewed) });
+    }
+    return "not_signed";
   }
 
   /** Whether the sealed row, and what was asked for, allow what was granted: the function that grants is only SQL. */
@@ -120,11 +127,12 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
     return secretId !== null && secrets.byId(secretId) === undefined;
   }
 
-  function respond(
+  /** Undefined where no signature could be had. */
+  async function respond(
     result: Refreshed,
     successor: RefreshToken,
     issue: IssueRequest,
-  ): TokenResponse | NotIssued {
+  ): Promise<TokenResponse | undefined> {
     const { session, scope, issued } = result;
     const { id: sessionId, accountId, audience, clientId, authTimeMs } = session;
     const grant: AccessTokenGrant = {
@@ -137,8 +145,8 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
       jti: issue.jti,
       authTimeMs,
     };
-    const accessToken = tokens.sign(grant, issued);
-    if (accessToken === undefined) return "no_signing_key";
+    const accessToken = await tokens.sign(grant, issued);
+    if (accessToken === undefined) return undefined;
     const leftMs = Math.min(settings.refreshTokenTtlMs, session.expiresAtMs - issued.issuedAtMs);
     return {
       access_token: accessToken,

@@ -64,8 +64,12 @@ export interface SessionListing {
 export interface SessionStore {
   /** The issuing statement of a login: all of it is committed, or none. */
   start(start: SessionStart): Promise<Issued | NotIssued>;
+  /** Removes a session, and its first token's record, that nobody was given. */
+  abandon(sessionId: string, jti: string): Promise<void>;
   /** The issuing statement of a refresh: judges, rotates or ends, and records, in one. */
   refresh(refresh: SessionRefresh): Promise<Refreshed | RefreshRefusal | NotIssued>;
+  /** The grace of the token that was just rotated away counts from `next.rotatedAtMs`: nobody was given its successor. */
+  renewGrace(sessionId: string, next: RefreshState & { readonly seal: Seal }): Promise<void>;
   /** The issuing statement of the client credentials grant. */
   issueClientToken(request: ClientTokenRequest): Promise<{ issued: Issued; session: Session } | NotIssued>;
   /** Ends it and tells everybody; false where it was not alive. */

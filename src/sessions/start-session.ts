@@ -71,8 +71,11 @@ export function createStartSession(deps: SessionDependencies): StartSession {
     const session = { ...facts, seal: sealSession(secrets, facts), refresh };
     const issued = await store.start({ session, accountVersion: account.version, origin, issue });
     if (typeof issued === "string") return issued;
-    const accessToken = tokens.sign(grant, issued);
-    if (accessToken === undefined) return "no_signing_key";
+    const accessToken = await tokens.sign(grant, issued);
+    if (accessToken === undefined) {
+      await store.abandon(facts.id, issue.jti);
+      return "not_signed";
+    }
     return {
       access_token: accessToken,
       token_type: "Bearer",

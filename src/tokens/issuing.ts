@@ -4,6 +4,7 @@ import { type FleetClock, secondMs } from "../clock.ts";
 import { unavailable } from "../errors.ts";
 import type { KeyOffer, Signer } from "../keys/key-ring.ts";
 import { type AccessTokenGrant, accessTokenClaims, createJti } from "./access-token.ts";
+import type { LenderOffer, SignatureBorrower } from "./borrow-signature.ts";
 
 /** Durations in milliseconds, the same on every instance. */
 export interface IssuingSettings {
@@ -18,6 +19,7 @@ export interface IssuingSettings {
 export interface IssueRequest {
   readonly jti: string;
   readonly offer: KeyOffer;
+  readonly lending: LenderOffer;
   /** The instance's estimate of Postgres's clock, whole milliseconds; over 2 s off, nothing is issued. */
   readonly nowEstimateMs: number;
 }
@@ -29,27 +31,41 @@ export interface Issued {
   readonly issuedAtMs: number;
 }
 
-/** Nothing was issued. `authority_changed`: the row that grants it is not what it was when it was read. */
-export type NotIssued = "authority_changed" | "clock_differs" | "no_signing_key";
+/** Of the keys that this instance offered or knows, one that caches know, or have had no time to. */
+export type SigningKeyKind = "mature" | "immature" | "borrowed";
+
+/**
+ * Nothing was issued. `authority_changed`: the row that grants it is not what it was when it was read. `not_signed`: the
+ * key that the statement chose gave no signature, and the attempt has undone what it recorded.
+ */
+export type NotIssued = "authority_changed" | "clock_differs" | "no_signing_key" | "not_signed";
 
 export interface TokenIssuer {
   /**
    * Runs `attempt` until it issues: a key that was retired, or a clock reading that aged, between offer and statement
-   * is worth another try. Throws `temporarily_unavailable`.
+   * is worth another try, and a lender that did not answer another lender. Throws `temporarily_unavailable`.
    */
   issue<Result>(attempt: (request: IssueRequest) => Promise<Result | NotIssued>): Promise<Result>;
-  /** Signs at the time and under the key that the statement chose; undefined where the key is not held any more. */
-  sign(grant: AccessTokenGrant, issued: Issued): string | undefined;
+  /**
+   * Signs at the time and under the key that the statement chose, or has its owner sign. Undefined where the key is not
+   * held any more, or its owner does not answer within a second.
+   */
+  sign(grant: AccessTokenGrant, issued: Issued): Promise<string | undefined>;
+  /** The instance's estimate of Postgres's clock, whole milliseconds. */
+  nowMs(): number;
 }
 
 export interface TokenIssuerDependencies {
   readonly clock: FleetClock;
   readonly signer: Signer;
+  readonly borrower: SignatureBorrower;
   readonly settings: IssuingSettings;
-  onIssued(issued: Issued): void;
+  onIssued(issued: Issued, key: SigningKeyKind): void;
 }
 
 const attempts = 3;
+/** Each may have waited a second for a lender. */
+const unsignedAttempts = 2;
 
 /** A statement takes a second at most, and refuses where the clocks differ by two: the database cannot say other. */
 const implausibleMs = 4 * secondMs;
@@ -58,39 +74,47 @@ const reasons: Record<NotIssued, string> = {
   authority_changed: "It has just been changed.",
   clock_differs: "The clock is being checked.",
   no_signing_key: "No signing key is ready.",
+  not_signed: "No signature could be had.",
 };
 
 export function createTokenIssuer({
   clock,
   signer,
+  borrower,
   settings,
   onIssued,
 }: TokenIssuerDependencies): TokenIssuer {
+  const nowMs = () => Math.round(clock.nowMs());
+
   return {
+    nowMs,
     async issue(attempt) {
       let result: Awaited<ReturnType<typeof attempt>> | NotIssued = "clock_differs";
-      for (let count = 0; count < attempts; count += 1) {
+      for (let count = 0, unsigned = 0; count < attempts && unsigned < unsignedAttempts; count += 1) {
         if (!clock.isSteady()) break;
+        const offer = signer.offer();
         result = await attempt({
           jti: createJti(),
-          offer: signer.offer(),
-          nowEstimateMs: Math.round(clock.nowMs()),
+          offer,
+          lending: borrower.offer(offer),
+          nowEstimateMs: nowMs(),
         });
         if (!isNotIssued(result)) return result;
         if (result === "authority_changed") break;
+        if (result === "not_signed") unsigned += 1;
       }
       throw unavailable(isNotIssued(result) ? reasons[result] : reasons.no_signing_key);
     },
-    sign(grant, issued) {
+    async sign(grant, issued) {
       // Written so that no number, which any comparison denies, is refused too.
       if (!(Math.abs(issued.issuedAtMs - clock.nowMs()) <= implausibleMs)) {
         throw new Error("the time that the issuing statement returned is not now");
       }
-      const token = signer.sign(
-        issued.kid,
-        accessTokenClaims(grant, issued.issuedAtMs, settings.accessTokenTtlMs),
-      );
-      if (token !== undefined) onIssued(issued);
+      const claims = accessTokenClaims(grant, issued.issuedAtMs, settings.accessTokenTtlMs);
+      const own = signer.sign(issued.kid, claims);
+      const token = own ?? (await borrower.borrow(issued.kid, claims));
+      if (token !== undefined)
+        onIssued(issued, own === undefined ? "borrowed" : issued.mature ? "mature" : "immature");
       return token;
     },
   };

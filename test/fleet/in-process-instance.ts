@@ -21,6 +21,7 @@ import { createRefreshSession } from "../../src/sessions/refresh-session.ts";
 import { createStartSession } from "../../src/sessions/start-session.ts";
 import { createTokenIssuer } from "../../src/tokens/issuing.ts";
 import { testActing, testSecrets } from "../support/accounts.ts";
+import { noLenders } from "../support/no-lenders.ts";
 
 export interface InProcessInstance {
   /** What a login does once the password was found right: with the account as it was read then. */
@@ -52,7 +53,7 @@ export async function createInProcessInstance(
   const sentAtMs = monotonicClock.nowMs();
   const { databaseMs } = await createFleetStateReader(pool)();
   clock.observe({ sentAtMs, receivedAtMs: monotonicClock.nowMs(), databaseMs });
-  const ring = createKeyRing({ clock, verifyGraceMs });
+  const ring = createKeyRing({ clock, verifyGraceMs, propagationDelayMs: 0 });
 
   const signingKey = generateSigningKey("EdDSA");
   const publishedAtMs = Math.round(clock.nowMs());
@@ -62,7 +63,7 @@ export async function createInProcessInstance(
     ...{ publishedAtMs, activatesAtMs: publishedAtMs, retiresAtMs, expiresAtMs: retiresAtMs + hourMs },
   };
   const seal = sealPublication(testSecrets, publication);
-  const published = await createPublishedKeyStore(pool).publish(publication, seal);
+  const published = await createPublishedKeyStore(pool).publish(publication, seal, 16);
   if (published.outcome !== "published") throw new Error(`the key was not published: ${published.outcome}`);
   ring.add(signingKey, published.key, publishedAtMs);
 
@@ -72,7 +73,13 @@ export async function createInProcessInstance(
   };
   const store = createSessionStore(pool, settings);
   const accountStore = createAccountStore(pool);
-  const tokens = createTokenIssuer({ clock, signer: ring, settings, onIssued: () => undefined });
+  const tokens = createTokenIssuer({
+    clock,
+    signer: ring,
+    borrower: noLenders,
+    settings,
+    onIssued: () => undefined,
+  });
   const sessions = { store, secrets: testSecrets, tokens, settings };
   const startSession = createStartSession(sessions);
   const refreshSession = createRefreshSession({

@@ -31,6 +31,7 @@ const settings = {
   ISSUER: "http://localhost",
   KEY_ROTATION_SCHEDULE: "*/5 * * * * *",
   ACCESS_TOKEN_TTL: "5s",
+  VERIFY_GRACE: "10s",
 };
 
 beforeAll(async () => {

@@ -50,7 +50,7 @@ export interface DatabaseLinkOptions {
   onAnswered(text: string, values: readonly unknown[]): void;
 }
 
-const writes = /publish_signing_key|start_session|stop_instance/;
+const writes = /publish_key|start_session|stop_instance/;
 
 export function createDatabaseLink(options: DatabaseLinkOptions): DatabaseLink {
   const { time, pool } = options;

@@ -26,6 +26,7 @@ export const situations = [
   "a key of a stopped signer was served",
   "a key was served without the database",
   "a key was served that a restored backup lacks",
+  "rows that a restored backup lacks were put back",
   "an expired key was served no longer",
 ] as const;
 export type Situation = (typeof situations)[number];
@@ -97,18 +98,20 @@ export function createFleetRecord(): FleetRecord {
     nextOrder: () => ++order,
     onCommitted(text, values, result, nowMs) {
       const [id = ""] = values.map(String);
-      if (text.includes("publish_signing_key")) {
-        const [row] = result.rows as readonly { readonly outcome: string }[];
-        if (row?.outcome !== "published" || publications.has(id)) return;
+      const [row] = result.rows as readonly { readonly outcome: string }[];
+      if (text.includes("publish_key")) {
+        const { kid, instance_id: instanceId } = publishedBy(values);
+        if (row?.outcome !== "published" || publications.has(kid)) return;
         const name = `k${publications.size + 1}`;
         const committedOrder = ++order;
-        publications.set(id, { name, kid: id, instanceId: String(values[1]), committedOrder });
+        publications.set(kid, { name, kid, instanceId, committedOrder });
       } else if (text.includes("stop_instance")) ended.add(id);
-      else if (text.includes("heartbeat_at") && result.rowCount === 1) heartbeats.set(id, nowMs);
+      else if (text.includes("into keyfleet.instances") && result.rowCount === 1) heartbeats.set(id, nowMs);
+      else if (text.includes("keyfleet.beat") && row?.outcome === "alive") heartbeats.set(id, nowMs);
     },
     onAnswered(text, values, nowMs) {
-      if (!text.includes("publish_signing_key")) return;
-      const publication = publications.get(String(values[0]));
+      if (!text.includes("publish_key")) return;
+      const publication = publications.get(publishedBy(values).kid);
       if (publication !== undefined) publication.seenAtMs ??= nowMs;
     },
     onHeld(kid, nowMs) {
@@ -129,6 +132,11 @@ export function createFleetRecord(): FleetRecord {
       }
     },
   };
+}
+
+/** The row that a statement publishes. */
+function publishedBy(values: readonly unknown[]): { readonly kid: string; readonly instance_id: string } {
+  return values[0] as ReturnType<typeof publishedBy>;
 }
 
 /** Whether an instance knows of a key: it has read the table since, or has published the key itself. */

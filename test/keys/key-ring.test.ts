@@ -6,9 +6,13 @@ import type { AccessTokenClaims } from "../../src/protocol/access-token.ts";
 
 const second = 1000;
 
-function setUp() {
+function setUp(propagationDelayMs = 0) {
   let nowMs = 0;
-  const ring = createKeyRing({ clock: { nowMs: () => nowMs }, verifyGraceMs: 10 * second });
+  const ring = createKeyRing({
+    clock: { nowMs: () => nowMs },
+    verifyGraceMs: 10 * second,
+    propagationDelayMs,
+  });
   /** Active from 100 s to 200 s, kept until 260 s; settled at `settledAtMs`. */
   const add = (settledAtMs: number, changes: Partial<PublishedKey> = {}) => {
     const signingKey = generateSigningKey("EdDSA");
@@ -45,9 +49,23 @@ function claims(expSeconds: number): AccessTokenClaims {
 test("a key is offered as unsettled until it has settled", () => {
   const { ring, add, setTime } = setUp();
   const kid = add(5 * second);
-  expect(ring.offer()).toEqual({ settled: [], unsettled: [kid] });
+  expect(ring.offer()).toEqual({ settled: [], unsettled: [kid], isMature: false });
   setTime(5);
-  expect(ring.offer()).toEqual({ settled: [kid], unsettled: [] });
+  expect(ring.offer()).toEqual({ settled: [kid], unsettled: [], isMature: false });
+  setTime(100);
+  expect(ring.offer()).toEqual({ settled: [kid], unsettled: [], isMature: true });
+});
+
+test("a key is mature, and may be lent, once it has been public for the propagation delay", () => {
+  const { ring, add, setTime } = setUp(120 * second);
+  const kid = add(0);
+  setTime(119.999);
+  expect([ring.offer().isMature, ring.canLend(kid), ring.canSign()]).toEqual([false, false, true]);
+  setTime(120);
+  expect([ring.offer().isMature, ring.canLend(kid)]).toEqual([true, true]);
+  const unsettled = add(121 * second);
+  expect(ring.canLend(unsettled)).toBe(false);
+  expect(ring.canLend("another's")).toBe(false);
 });
 
 test("the next key is offered before it is active, but does not make the ring ready", () => {
@@ -97,6 +115,6 @@ test("dropping all leaves nothing to sign with", () => {
   const { ring, add } = setUp();
   const kid = add(0);
   ring.dropAll();
-  expect(ring.offer()).toEqual({ settled: [], unsettled: [] });
+  expect(ring.offer()).toEqual({ settled: [], unsettled: [], isMature: false });
   expect(ring.sign(kid, claims(150))).toBeUndefined();
 });

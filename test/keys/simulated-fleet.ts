@@ -145,6 +145,10 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
         toleranceMs,
         monotonic: time.createMonotonicClock(random() * 1e9),
         nextOrder: record.nextOrder,
+        onRestored(rows) {
+          if (rows > 0) options.saw("rows that a restored backup lacks were put back");
+          tell(`#${number} put ${rows} rows back`);
+        },
         onPublished(kid) {
           record.onHeld(kid, time.nowMs());
           tell(`#${number} knows that ${record.keyName(kid)} is published`);

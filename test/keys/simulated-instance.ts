@@ -5,6 +5,7 @@ import type { Account } from "../../src/accounts/account.ts";
 import { createFleetClock, type FleetClock } from "../../src/clock.ts";
 import { Refusal } from "../../src/errors.ts";
 import { createFleetSync } from "../../src/fleet/fleet-sync.ts";
+import { createHeartbeat } from "../../src/fleet/heartbeat.ts";
 import { heartbeatEveryMs } from "../../src/fleet/instance.ts";
 import type { FleetSecrets } from "../../src/fleet-secret.ts";
 import type { Directory } from "../../src/keys/directory.ts";
@@ -18,6 +19,7 @@ import { createSessionStore } from "../../src/postgres/sessions.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import { createStartSession } from "../../src/sessions/start-session.ts";
 import { createTokenIssuer } from "../../src/tokens/issuing.ts";
+import { noLenders } from "../support/no-lenders.ts";
 import type { VirtualMonotonicClock, VirtualTime } from "../support/virtual-time.ts";
 import { DatabaseAway, type DatabaseLink } from "./database-link.ts";
 
@@ -44,6 +46,7 @@ export interface SimulatedInstanceOptions {
   readonly toleranceMs: number;
   nextOrder(): number;
   onPublished(kid: string): void;
+  onRestored(rows: number): void;
 }
 
 export interface Login {
@@ -92,7 +95,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
   const clock = createFleetClock(monotonic);
   const store = createPublishedKeyStore(link);
   const keptAfterRetirementMs = accessTokenTtlMs + verifyGraceMs;
-  const ring = createKeyRing({ clock, verifyGraceMs });
+  const ring = createKeyRing({ clock, verifyGraceMs, propagationDelayMs });
   const { directory, follow } = createDirectoryFollower({
     clock,
     secrets,
@@ -101,6 +104,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     onRejected(rejected) {
       if (rejected.length > 0) throw new Error(`rows were rejected: ${JSON.stringify(rejected)}`);
     },
+    onRestored: options.onRestored,
   });
   const instances = createInstanceStore(link);
   const sync = createFleetSync({
@@ -123,6 +127,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     ring,
     store,
     settings: { ...settings, keptAfterRetirementMs, jitter: options.jitter },
+    maxSigners: 16,
     settleMs: 2 * settings.syncIntervalMs,
     latest(kid) {
       const found = directory.find(kid);
@@ -154,6 +159,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     tokens: createTokenIssuer({
       clock,
       signer: ring,
+      borrower: noLenders,
       settings: sessionSettings,
       onIssued(issued) {
         issuedAtMs = issued.issuedAtMs;
@@ -163,6 +169,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
   });
 
   const self = { id, host: "simulated", processId: options.number };
+  const heart = createHeartbeat({ instance: self, store: instances, isListening: () => false });
   let lastSync = { order: 0, atMs: Number.NEGATIVE_INFINITY };
   let goodTicksMs: readonly number[] = [];
   let refusals = 0;
@@ -187,7 +194,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
 
   async function heartbeat(): Promise<void> {
     if (time.nowMs() - lastHeartbeatMs < heartbeatEveryMs) return;
-    if (!(await instances.heartbeat(id))) await instances.register(self);
+    await heart.beat();
     lastHeartbeatMs = time.nowMs();
   }
 

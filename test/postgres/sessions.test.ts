@@ -9,9 +9,11 @@ import { createPool, endPool, type Pool, servingTimeouts } from "../../src/postg
 import { createSessionStore } from "../../src/postgres/sessions.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import { createJti } from "../../src/tokens/access-token.ts";
+import type { LenderOffer } from "../../src/tokens/borrow-signature.ts";
 import type { Issued, NotIssued } from "../../src/tokens/issuing.ts";
 import { addAccount, alice, eventually, manageAccounts, testSecrets } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { noLending } from "../support/no-lenders.ts";
 
 const propagationDelayMs = 60_000;
 const tokenMs = 10_000;
@@ -42,6 +44,15 @@ async function register(): Promise<string> {
   return instance.id;
 }
 
+/** A sign of life, given `agoMs` ago by an instance that has been there for a minute before. */
+async function beat(instanceId: string, { listening = true, agoMs = 0 } = {}): Promise<void> {
+  await pool.query(
+    `update keyfleet.instances set listening = $2, heartbeat_at = clock_timestamp() - $3 * interval '1 ms',
+       connected_since = clock_timestamp() - ($3 + 60000) * interval '1 ms' where id = $1`,
+    [instanceId, listening, agoMs],
+  );
+}
+
 async function databaseNowMs(): Promise<number> {
   const { rows } = await pool.query<{ now: number }>("select clock_timestamp() as now");
   return Math.round(rows[0]?.now ?? 0);
@@ -59,7 +70,7 @@ async function publish(instanceId: string, agoMs = 0, retiresInMs = 3_600_000): 
     expiresAtMs: retiresAtMs + tokenMs + graceMs,
   };
   const row = { kid, x, alg: "EdDSA", instanceId, ...times } as const;
-  await createPublishedKeyStore(pool).publish(row, sealPublication(testSecrets, row));
+  await createPublishedKeyStore(pool).publish(row, sealPublication(testSecrets, row), 16);
   await pool.query(
     `begin; alter table keyfleet.signing_keys disable trigger user;
      update keyfleet.signing_keys set published_at = published_at - interval '${agoMs} ms',
@@ -72,6 +83,7 @@ async function publish(instanceId: string, agoMs = 0, retiresInMs = 3_600_000): 
 interface StartChanges {
   readonly accountVersion?: number;
   readonly nowEstimateMs?: number;
+  readonly lending?: Partial<LenderOffer>;
 }
 
 async function start(
@@ -114,7 +126,12 @@ async function start(
     session,
     accountVersion: changes.accountVersion ?? 1,
     origin: { address: "192.0.2.1", addressBlock: "192.0.2.1", userAgent: "test" },
-    issue: { jti: createJti(), offer: { settled, unsettled }, nowEstimateMs: changes.nowEstimateMs ?? nowMs },
+    issue: {
+      jti: createJti(),
+      offer: { settled, unsettled, isMature: false },
+      lending: { ...noLending, ...changes.lending },
+      nowEstimateMs: changes.nowEstimateMs ?? nowMs,
+    },
   });
 }
 
@@ -126,8 +143,10 @@ describe("the key that signs", () => {
     const immature = await publish(own);
     const lent = await publish(other, 2 * minute);
     const mature = await publish(own, 2 * minute);
-    expect(kidOf(await start([immature, lent, mature]))).toBe(mature);
-    expect(kidOf(await start([immature, lent]))).toBe(lent);
+    const lending = { lenders: [lent], hearing: true };
+    await beat(other, { listening: true });
+    expect(kidOf(await start([immature, mature], { lending }))).toBe(mature);
+    expect(kidOf(await start([immature], { lending }))).toBe(lent);
     expect(kidOf(await start([immature]))).toBe(immature);
   });
 

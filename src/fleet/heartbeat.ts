@@ -1,0 +1,53 @@
+/** The instance's sign of life, by which the others know that it lives, and by which it sees a double of itself. */
+
+import { randomUUID } from "node:crypto";
+import type { BeatOutcome, Instance, InstanceStore } from "./instance.ts";
+
+export interface Heartbeat {
+  /** Throws what the store throws; an answer that was lost does no harm. */
+  beat(): Promise<Exclude<BeatOutcome, "unknown">>;
+  /** When the last one was, by Postgres's clock; null before the first. */
+  lastBeatAtMs(): number | null;
+}
+
+export function createHeartbeat(options: {
+  readonly instance: Instance;
+  readonly store: Pick<InstanceStore, "register" | "beat">;
+  isListening(): boolean;
+}): Heartbeat {
+  const { instance, store } = options;
+  let expected = "";
+  /** Kept until it is answered: it may have been written. */
+  let next: string | undefined;
+  let lastBeatAtMs: number | null = null;
+
+  async function beat(): Promise<BeatOutcome> {
+    // Not from the process's cache of random bytes: the copy of a process has the same.
+    next ??= randomUUID({ disableEntropyCache: true });
+    const { outcome, beatAtMs } = await store.beat({
+      instanceId: instance.id,
+      expected,
+      beat: next,
+      lastBeatAtMs,
+      listening: options.isListening(),
+    });
+    if (outcome !== "alive") return outcome;
+    expected = next;
+    next = undefined;
+    lastBeatAtMs = beatAtMs;
+    return outcome;
+  }
+
+  return {
+    async beat() {
+      const outcome = await beat();
+      if (outcome !== "unknown") return outcome;
+      // Lost with a restored backup.
+      await store.register(instance);
+      expected = "";
+      const again = await beat();
+      return again === "unknown" ? "ended" : again;
+    },
+    lastBeatAtMs: () => lastBeatAtMs,
+  };
+}
