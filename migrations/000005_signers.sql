@@ -150,9 +150,23 @@ create function keyfleet.renew_refresh_grace(
       and p_next.rotated_at between s.rotated_at and pg_catalog.clock_timestamp() + interval '500 milliseconds'
 $$;
 
--- A sign of life. Outcomes: alive; unknown: no such row; ended: stopped or revoked; duplicated: another process beats
--- under this id, whose keys both may hold, so it is ended. A row that is older than p_last_beat_at, and so of a restored
--- backup, is no other process.
+-- Begins another epoch, for records of tokens may be gone that were there at p_known_at. False where one has begun since:
+-- the whole fleet notices a restored backup, one after the other.
+create function keyfleet.begin_epoch_after(p_known_at timestamptz, p_seen_number bigint) returns boolean
+language plpgsql as $$
+begin
+  update keyfleet.fleet_state set
+    epoch = replace(gen_random_uuid()::text, '-', ''),
+    complete_since = pg_catalog.clock_timestamp(),
+    revocation_number = greatest(revocation_number, p_seen_number),
+    cluster_identity = keyfleet.cluster_identity()
+    where complete_since <= p_known_at;
+  return found;
+end $$;
+
+-- A sign of life. Outcomes: alive; unknown: no such row; revoked; stopped; duplicated: another process beats under this
+-- id, whose keys both may hold, so it is stopped. A row that is older than p_last_beat_at is of a restored backup, and no
+-- other process.
 create function keyfleet.beat(
   p_instance_id uuid, p_expected text, p_beat text, p_last_beat_at timestamptz, p_listening boolean,
   out outcome text, out beat_at timestamptz
@@ -161,13 +175,21 @@ declare
   i keyfleet.instances;
 begin
   select * into i from keyfleet.instances where id = p_instance_id for update;
-  if not found then outcome := 'unknown'; return; end if;
-  if i.stopped_at is not null or i.revoked_at is not null then outcome := 'ended'; return; end if;
-  if i.beat not in (p_expected, p_beat) and (p_last_beat_at is null or i.heartbeat_at > p_last_beat_at) then
-    perform keyfleet.stop_instance(p_instance_id);
-    perform keyfleet.audit(('instance:' || p_instance_id, p_instance_id, null),
-      'instance_duplicated', null, null, null, null, null);
-    outcome := 'duplicated'; return;
+  if not found then
+    if p_last_beat_at is not null then perform keyfleet.begin_epoch_after(p_last_beat_at, 0); end if;
+    outcome := 'unknown'; return;
+  end if;
+  if i.revoked_at is not null then outcome := 'revoked'; return; end if;
+  if i.stopped_at is not null then outcome := 'stopped'; return; end if;
+  if i.beat not in (p_expected, p_beat) then
+    if i.heartbeat_at <= p_last_beat_at then
+      perform keyfleet.begin_epoch_after(p_last_beat_at, 0);
+    else
+      perform keyfleet.stop_instance(p_instance_id);
+      perform keyfleet.audit(('instance:' || p_instance_id, p_instance_id, null),
+        'instance_duplicated', null, null, null, null, null);
+      outcome := 'duplicated'; return;
+    end if;
   end if;
   outcome := 'alive';
   beat_at := date_trunc('milliseconds', pg_catalog.clock_timestamp());
@@ -347,24 +369,16 @@ begin
   return cardinality(kids);
 end $$;
 
--- As confirm_epoch, and also where the instance's last sign of life is gone, and no epoch has begun since: then records
--- of tokens are gone too.
+-- As confirm_epoch, and also where the instance's last sign of life is gone.
 create function keyfleet.check_epoch(
   p_seen_number bigint, p_instance_id uuid, p_registering boolean, p_last_beat_at timestamptz
 ) returns boolean language plpgsql as $$
-declare
-  state keyfleet.fleet_state;
 begin
-  select * into state from keyfleet.fleet_state for update;
-  if state.complete_since > p_last_beat_at or p_last_beat_at is null or exists (select from keyfleet.instances i
-    where i.id = p_instance_id and i.heartbeat_at >= p_last_beat_at)
+  if p_last_beat_at is not null and not exists (select from keyfleet.instances i
+      where i.id = p_instance_id and i.heartbeat_at >= p_last_beat_at)
+    and keyfleet.begin_epoch_after(p_last_beat_at, p_seen_number)
   then
-    return keyfleet.confirm_epoch(p_seen_number, p_instance_id, p_registering);
+    return true;
   end if;
-  update keyfleet.fleet_state set
-    epoch = replace(gen_random_uuid()::text, '-', ''),
-    complete_since = pg_catalog.clock_timestamp(),
-    revocation_number = greatest(revocation_number, p_seen_number),
-    cluster_identity = keyfleet.cluster_identity();
-  return true;
+  return keyfleet.confirm_epoch(p_seen_number, p_instance_id, p_registering);
 end $$;

@@ -29,7 +29,7 @@ export interface App {
   /** Resolves when this instance can issue tokens. */
   readonly ready: Promise<void>;
   /** Resolves where another process runs under this instance's id: this one has to stop, and another to start. */
-  readonly duplicated: Promise<void>;
+  readonly ended: Promise<void>;
   /** Off the balancer for `drainMs`, then no more requests; lends for `lingerMs`; then the keys retire. Never throws. */
   stop(times: { readonly drainMs: number; readonly lingerMs: number }): Promise<void>;
 }
@@ -97,7 +97,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     metricsPort: metricsServer.port,
     issuer,
     ready: fleet.start(),
-    duplicated: fleet.duplicated,
+    ended: fleet.ended,
     async stop({ drainMs, lingerMs }) {
       draining = true;
       logger.info({ drain_ms: drainMs }, "draining");

@@ -28,8 +28,8 @@ export interface BackgroundOptions {
   migrate(): Promise<void>;
   prune(): Promise<void>;
   onLost(instanceIds: readonly string[]): void;
-  /** Another process runs under this instance's id. */
-  onDuplicated(): void;
+  /** Another process runs under this instance's id, or found this one doing so. */
+  onEnded(why: "duplicated" | "stopped"): void;
 }
 
 const rotationEveryMs = 250;
@@ -57,7 +57,8 @@ export function createBackground(options: BackgroundOptions): Background {
   }
 
   async function beat(): Promise<void> {
-    if ((await heartbeat.beat()) === "duplicated") options.onDuplicated();
+    const outcome = await heartbeat.beat();
+    if (outcome === "duplicated" || outcome === "stopped") options.onEnded(outcome);
   }
 
   async function lookForLost(): Promise<void> {

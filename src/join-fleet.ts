@@ -60,10 +60,10 @@ export interface FleetMembership {
   start(): Promise<void>;
   /** Whether a token could be issued, were the database there: by a key of its own, or by another's signature. */
   canIssue(): boolean;
-  /** Whether an absent record proves that a token was never issued: not while the database may have gone back in time. */
-  trustsRecords(): boolean;
-  /** Resolves where another process is seen under this instance's id: it has to end, and another to begin. */
-  readonly duplicated: Promise<void>;
+  /** Finds out whether the database has gone back in time, and has another epoch begin where it has. */
+  confirmRecords(): Promise<void>;
+  /** Resolves where another process was seen under this instance's id: it has to end, and another to begin. */
+  readonly ended: Promise<void>;
   refreshGauges(): void;
   /** Publishes no more keys, and lends for so long, or until the fleet can do without. Never throws. */
   linger(durationMs: number): Promise<void>;
@@ -167,9 +167,9 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     ...{ config, issuer, instanceId: instance.id, pool, secrets, clock, ring, directory, logger, metrics },
     isHearing: () => listener.isHearing(),
   });
-  let onDuplicated = () => {};
-  const duplicated = new Promise<void>((resolve) => {
-    onDuplicated = resolve;
+  let onEnded = () => {};
+  const ended = new Promise<void>((resolve) => {
+    onEnded = resolve;
   });
   /** Whether those who could lend are alive is for the issuing statement to find: it has to be able to ask them. */
   function canIssue(): boolean {
@@ -186,9 +186,9 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     logger,
     canIssue,
     onLost: report.onLost,
-    onDuplicated() {
-      report.onDuplicated();
-      onDuplicated();
+    onEnded(why) {
+      report.onEnded(why);
+      onEnded();
     },
     async migrate() {
       const applied = await migrate({ url: options.databaseListenUrl });
@@ -231,8 +231,11 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     start: () => background.start(),
     loans,
     canIssue,
-    trustsRecords: () => !epochGuard.isDoubtful(),
-    duplicated,
+    async confirmRecords() {
+      if (epochGuard.isDoubtful()) await sync.syncOnce();
+      await heartbeat.beat();
+    },
+    ended,
     refreshGauges() {
       metrics.signer.set(ring.canSign() ? 1 : 0);
       metrics.fleetSyncAge.set(sync.ageMs() / secondMs);

@@ -89,7 +89,7 @@ export function createDirectorySizeReporter(
 
 export interface FleetReporter {
   onLost(instanceIds: readonly string[]): void;
-  onDuplicated(): void;
+  onEnded(why: "duplicated" | "stopped"): void;
   onRestored(rows: number): void;
 }
 
@@ -100,9 +100,9 @@ export function createFleetReporter(logger: Logger, metrics: Metrics): FleetRepo
       for (const instance of instanceIds)
         logger.warn({ instance }, "an instance has been silent for a minute: its keys are retired");
     },
-    onDuplicated() {
+    onEnded(why) {
       metrics.duplicatedInstances.inc();
-      logger.error("another process runs under this instance's id: both begin anew, with new keys");
+      logger.error({ why }, "another process runs under this instance's id: both begin anew, with new keys");
     },
     onRestored(rows) {
       metrics.directoryRestoredKeys.inc(rows);
