@@ -18,12 +18,17 @@ alter type keyfleet.issuer
   add attribute avoided uuid[],
   add attribute hearing boolean;
 
--- A beat comes every 5 s. Three that are missing are silence; a minute of it is death.
+-- A beat comes every 5 s. Three that are missing are silence; a minute of it is death. One that lies ahead was given
+-- before the clock was set back, and tells as little as an old one.
 create function keyfleet.is_silent(p_heartbeat_at timestamptz, p_now timestamptz) returns boolean
-language sql immutable as $$ select p_heartbeat_at <= p_now - interval '15 seconds' $$;
+language sql immutable as $$
+  select p_heartbeat_at not between p_now - interval '15 seconds' and p_now + interval '15 seconds'
+$$;
 
 create function keyfleet.is_dead(p_heartbeat_at timestamptz, p_now timestamptz) returns boolean
-language sql immutable as $$ select p_heartbeat_at <= p_now - interval '60 seconds' $$;
+language sql immutable as $$
+  select p_heartbeat_at not between p_now - interval '60 seconds' and p_now + interval '60 seconds'
+$$;
 
 -- Whether an instance was itself here all that time, and so may judge another's silence: after an outage all are silent.
 create function keyfleet.is_connected_for(p_instance_id uuid, p_duration interval, p_now timestamptz) returns boolean
