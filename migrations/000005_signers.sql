@@ -120,19 +120,6 @@ begin
     order by k.published_at, k.kid limit 1 for share;
 end $$;
 
--- Whole milliseconds, cut off as an instance reads them: rounded, a token of the last half millisecond of a second
--- would be on record a second later than it says, and be taken for forged.
-create or replace function keyfleet.record_token(
-  p_issuer keyfleet.issuer, p_jti text, p_session_id uuid, p_kid text,
-  p_client_id text, p_audience text, p_scope text, p_now timestamptz
-) returns void language sql as $$
-  insert into keyfleet.issued_tokens
-    (jti, session_id, kid, instance_id, client_id, audience, scope, issued_at, expires_at)
-  values
-    (p_jti, p_session_id, p_kid, (p_issuer).instance_id, p_client_id, p_audience, p_scope,
-     date_trunc('milliseconds', p_now), date_trunc('milliseconds', p_now) + (p_issuer).token_ttl)
-$$;
-
 -- A login whose signature could not be had leaves nothing behind: nobody was given the session.
 create function keyfleet.abandon_session(p_session_id uuid, p_jti text) returns void language plpgsql as $$
 begin
@@ -303,8 +290,9 @@ end $$;
 
 -- Publishes a key, or finds that it is published already (the answer to a first try may have been lost). Places are
 -- counted after the lock, in a statement of its own: one that waited for the lock would count by an old snapshot.
--- Outcomes: published, clock_differs, instance_ended, no_place.
-create function keyfleet.publish_key(p_key keyfleet.signing_keys, p_max_signers integer)
+-- Outcomes: published, clock_differs, instance_ended, ring_revoked: the key was made in a memory that is suspect since;
+-- no_place.
+create function keyfleet.publish_key(p_key keyfleet.signing_keys, p_made_at timestamptz, p_max_signers integer)
 returns text language plpgsql as $$
 declare
   now_at timestamptz;
@@ -316,6 +304,9 @@ begin
   if found then return 'published'; end if;
   now_at := pg_catalog.clock_timestamp();
   if abs(extract(epoch from now_at - p_key.published_at)) > 0.5 then return 'clock_differs'; end if;
+  perform from keyfleet.signing_keys k
+    where k.instance_id = p_key.instance_id and k.revoked_at >= p_made_at;
+  if found then return 'ring_revoked'; end if;
   if exists (select from keyfleet.signing_keys k
     where k.instance_id = p_key.instance_id and k.revoked_at is null and keyfleet.key_retirement(k) > now_at)
   then

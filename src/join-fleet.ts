@@ -91,6 +91,9 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
   const propagationDelayMs = config.keyPropagationDelayMs;
   const ring = createKeyRing({ clock, verifyGraceMs: config.verifyGraceMs, propagationDelayMs });
   const report = createFleetReporter(logger, metrics);
+  const reportKey = createKeyReporter(logger, metrics);
+  /** Revoked: nothing is issued here any more. A row that was lost with a restored backup is back with the next beat. */
+  let isBarred = false;
   const reportSize = createDirectorySizeReporter(logger, metrics);
   const { directory, follow } = createDirectoryFollower({
     clock,
@@ -161,7 +164,10 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       return found.status === "unknown" ? undefined : found.key;
     },
     collectGarbage: createGarbageCollector(),
-    onEvent: createKeyReporter(logger, metrics),
+    onEvent(event) {
+      reportKey(event);
+      if (event.type === "refused" && event.reason === "instance_ended") isBarred = true;
+    },
   });
   const loans = createSignatureLoans({
     ...{ config, issuer, instanceId: instance.id, pool, secrets, clock, ring, directory, logger, metrics },
@@ -173,7 +179,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
   });
   /** Whether those who could lend are alive is for the issuing statement to find: it has to be able to ask them. */
   function canIssue(): boolean {
-    if (!directory.isLoaded()) return false;
+    if (!directory.isLoaded() || isBarred) return false;
     if (ring.offer().isMature) return true;
     return loans.borrower.knowsLenders() ? listener.isHearing() : ring.canSign();
   }
@@ -186,6 +192,9 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     logger,
     canIssue,
     onLost: report.onLost,
+    onBeat(outcome) {
+      isBarred = outcome !== "alive";
+    },
     onEnded(why) {
       report.onEnded(why);
       onEnded();

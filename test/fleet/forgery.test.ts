@@ -157,6 +157,20 @@ describe("where a forgery raises the alarm", () => {
     await eventually(async () => (await countAudited()) === audited + 4 * fleet.instances.length);
   });
 
+  test("a token that is not on record proves nothing in a cluster that took over and has begun no epoch yet", async () => {
+    const forged = await fleet.robbed.forge(own, { ...claims, jti: "CCCCCCCCCCCCCCCCCCCCCC" });
+    const before = await forgedTokens(fleet.robbed);
+    const { pool } = fleet.database;
+    const { rows } = await pool.query("select cluster_identity as identity from keyfleet.fleet_state");
+    await pool.query("update keyfleet.fleet_state set cluster_identity = 'the one before'");
+    expect(await fleet.introspect(fleet.robbed, forged)).toEqual(inactive);
+    expect(await fleet.introspect(fleet.robbed, own)).toEqual(active(own));
+    expect(await forgedTokens(fleet.robbed)).toBe(before);
+    await pool.query("update keyfleet.fleet_state set cluster_identity = $1", [rows[0].identity]);
+    expect(await fleet.introspect(fleet.robbed, forged)).toEqual(inactive);
+    expect(await forgedTokens(fleet.robbed)).toBe(before + 1);
+  });
+
   test("what the stolen key adds beside the thief's own claims is not repeated", async () => {
     const forged = await fleet.robbed.forge(own, { ...claims, groups: ["administrators"] });
     for (const instance of fleet.instances) {

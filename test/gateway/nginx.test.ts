@@ -118,7 +118,7 @@ describeWithNginx("deploy/nginx/keyfleet.conf (needs nginx on this machine)", ()
   test("no token, a bad one and two headers are 401, 401 and 400, and reach nobody", async () => {
     const reached = service.received.length;
     const missing = await ask({});
-    expect([missing.status, missing.headers["www-authenticate"]]).toEqual([401, "Bearer"]);
+    expect([missing.status, missing.headers["www-authenticate"]]).toEqual([401, 'Bearer realm="keyfleet"']);
     const bad = await ask({ authorization: "Bearer x.y.z" });
     expect([bad.status, bad.headers["www-authenticate"]]).toEqual([401, 'Bearer error="invalid_token"']);
     expect(JSON.parse(bad.body).error).toBe("invalid_token");

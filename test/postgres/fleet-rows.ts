@@ -82,7 +82,7 @@ export function createFleetRows(pool: Pool): FleetRows {
     changes: Partial<KeyPublication> = {},
   ): Promise<PublishOutcome> {
     const key = await publication(instanceId, changes);
-    return keys.publish(key, sealPublication(testSecrets, key), maxSigners);
+    return keys.publish(key, sealPublication(testSecrets, key), { maxSigners, madeAtMs: key.publishedAtMs });
   }
 
   return {
