@@ -42,8 +42,11 @@ const refusedMax = 10_000;
 const singleBurst = 5;
 const singleEveryMs = 200;
 const setEveryMs = 1000;
-/** So many wait for an answer at once; who comes later is told to come again. A flood has no use for more. */
-const waitersMax = 1000;
+/**
+ * So many kids wait for an answer at once, more than an issuer has keys; who comes later is told to come again. A flood
+ * has no use for more, and all that wait are answered in one go: a thousand held up everyone else (seen).
+ */
+const waitersMax = 100;
 
 export function createKeySource(options: KeySourceOptions): KeySource {
   const { discovery, algorithms, fetch, now, steadyNow, onEvent } = options;
