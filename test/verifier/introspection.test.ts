@@ -8,7 +8,11 @@ import {
   type Verifier,
   type VerifierOptions,
 } from "../../src/verifier/index.ts";
-import { eventually } from "../support/accounts.ts";
+import { addClient } from "../http/endpoint-fixture.ts";
+import { addAccount, eventually, login } from "../support/accounts.ts";
+import { freshDatabase } from "../support/database.ts";
+import { startInstance } from "../support/instance.ts";
+import { logOut } from "../support/revocations.ts";
 import { audience, createForger, type Forger, makeKey, sessionId } from "./forger.ts";
 import { type SmallIssuer, sendJson, startSmallIssuer } from "./small-issuer.ts";
 
@@ -174,3 +178,25 @@ async function outcomeIsRevoked(verifier: Verifier): Promise<boolean> {
   const waiting = new Promise<string>((resolve) => setTimeout(resolve, 20, "waiting"));
   return (await Promise.race([outcomeOf(verifier, forger.honest()), waiting])) === "token_revoked";
 }
+
+test("of a real issuer, what it issued is good until it ends, without following revocations", async () => {
+  const database = await freshDatabase();
+  await addAccount(database.url);
+  const instance = await startInstance({ databaseUrl: database.url, settings: { AUDIENCES: audience } });
+  try {
+    const clientSecret = await addClient(database, { id: "shop", audiences: [audience], scopes: [] });
+    const strict = createVerifier({
+      issuer: instance.issuer,
+      audience,
+      revocation: null,
+      introspection: { clientId: "shop", clientSecret },
+    });
+    const { access_token: token, refresh_token: refreshToken } = await login(instance.url);
+    expect(await outcomeOf(strict, token)).toBe("accepted");
+    await logOut(instance.url, refreshToken);
+    expect(await outcomeOf(strict, token)).toBe("not_issued");
+  } finally {
+    await instance.stop("SIGKILL");
+    await database.drop();
+  }
+}, 30_000);
