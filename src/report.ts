@@ -37,16 +37,22 @@ export function createClockReporter(logger: Logger, metrics: Metrics): (event: C
   };
 }
 
+/** A refused key is tried again all the time: the refusal is told once, until a key is published or it has another reason. */
 export function createKeyReporter(logger: Logger, metrics: Metrics): (event: KeyEvent) => void {
+  let toldReason: string | undefined;
   return (event) => {
     metrics.keyEvents.inc({ event: event.type });
     if (event.type === "published") {
+      toldReason = undefined;
       const { kid, activatesAtMs, retiresAtMs } = event.key;
       const times = { activates_at: toIsoTime(activatesAtMs), retires_at: toIsoTime(retiresAtMs) };
       logger.info({ kid, ...times }, "published a signing key");
     } else if (event.type === "dropped")
       logger.info({ kid: event.kid }, "dropped the private half of a retired key");
-    else logger.warn({ reason: event.reason }, "the database refused a signing key");
+    else if (event.reason !== toldReason) {
+      toldReason = event.reason;
+      logger.warn({ reason: event.reason }, "the database refused a signing key");
+    }
   };
 }
 

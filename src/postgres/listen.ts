@@ -19,6 +19,7 @@ export interface ListenOptions {
   onNotification(channel: string, payload: string): void;
   /** Whatever came while we were deaf was not heard: time to read. */
   onConnected(): void;
+  /** Told once, until notifications have been heard again: behind a pooler every connection is lost. */
   onLost(reason: string): void;
   readonly probeEveryMs?: number;
   readonly probeTimeoutMs?: number;
@@ -34,6 +35,7 @@ export function startListening(options: ListenOptions): Listener {
   let client: pg.Client | undefined;
   let closed = false;
   let hearing = false;
+  let lossIsTold = false;
   let failures = 0;
   let probeNumber = 0;
   let retryTimer: NodeJS.Timeout | undefined;
@@ -55,7 +57,8 @@ export function startListening(options: ListenOptions): Listener {
     clearTimeout(probeTimer);
     clearTimeout(probeDeadline);
     destroy(dropped);
-    options.onLost(reason);
+    if (!lossIsTold) options.onLost(reason);
+    lossIsTold = true;
     retry();
   }
 
@@ -72,6 +75,7 @@ export function startListening(options: ListenOptions): Listener {
     if (payload !== `${listenerId} ${probeNumber}`) return;
     clearTimeout(probeDeadline);
     hearing = true;
+    lossIsTold = false;
     failures = 0;
     clearTimeout(probeTimer);
     probeTimer = setTimeout(probe, probeEveryMs, probed);
