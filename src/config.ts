@@ -169,17 +169,14 @@ function weaknesses(config: Config): string[] {
       `KEY_PROPAGATION_DELAY is under ${least}: consumers behind a cache may reject valid tokens`,
     );
   }
-  for (const [name, text] of [
-    ["DATABASE_URL", config.databaseUrl],
-    ["DATABASE_LISTEN_URL", config.databaseListenUrl],
-  ] as const) {
-    if (
-      config.production &&
-      text !== undefined &&
-      new URL(text).searchParams.get("sslmode") !== "verify-full"
-    ) {
-      warnings.push(`${name} has no sslmode=verify-full: the database's identity is not verified`);
-    }
+  const { databaseUrl, databaseListenUrl } = config;
+  const isUnverified = (text: string | undefined) =>
+    text !== undefined && new URL(text).searchParams.get("sslmode") !== "verify-full";
+  const warnUnverified = (name: string) =>
+    warnings.push(`${name} has no sslmode=verify-full: the database's identity is not verified`);
+  if (config.production && isUnverified(databaseUrl)) warnUnverified("DATABASE_URL");
+  if (config.production && databaseListenUrl !== databaseUrl && isUnverified(databaseListenUrl)) {
+    warnUnverified("DATABASE_LISTEN_URL");
   }
   return warnings;
 }

@@ -178,10 +178,9 @@ describe("settings that contradict each other", () => {
 
   test("a database whose identity is not verified is warned of in production", () => {
     const environment = { ...production, DATABASE_URL: "postgres://db.example/x?sslmode=require" };
-    expect(readConfig(environment, nowMs).warnings).toEqual([
-      expect.stringContaining("DATABASE_URL"),
-      expect.stringContaining("DATABASE_LISTEN_URL"),
-    ]);
+    expect(readConfig(environment, nowMs).warnings).toEqual([expect.stringMatching(/^DATABASE_URL /)]);
+    const another = { ...production, DATABASE_LISTEN_URL: "postgres://db.example/x" };
+    expect(readConfig(another, nowMs).warnings).toEqual([expect.stringMatching(/^DATABASE_LISTEN_URL /)]);
   });
 
   test("a secret and a secret's file exclude each other", () => {
