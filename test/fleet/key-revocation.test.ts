@@ -132,6 +132,7 @@ test("nothing is revoked unless a person says yes: it is asked with what is affe
 
   const unknown = [
     ["keys", "revoke", "x", "--yes"],
+    ["keys", "revoke", `-${"y".repeat(42)}`, "--yes"],
     ["instances", "revoke", "x", "--yes"],
   ];
   for (const { code, stderr } of await Promise.all(
