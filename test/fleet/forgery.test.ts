@@ -5,7 +5,7 @@ import type { RevocationEvent } from "../../src/protocol/revocation-event.ts";
 import { addClient, basic } from "../http/endpoint-fixture.ts";
 import { addAccount, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { readMetric, startInstance, type TestInstance } from "../support/instance.ts";
+import { readMetric, startInstance, type TestInstance, untilItSigns } from "../support/instance.ts";
 import { openStream, revocationOf } from "../support/revocation-stream.ts";
 import { person } from "./forged-rows.ts";
 import { servedKeys, verifyThrough } from "./stock-verification.ts";
@@ -226,7 +226,7 @@ describe("where a forgery revokes the key", () => {
       const { robbed, instances, introspect } = fleet;
       const meeting = instances[index] as TestInstance;
       // The owner may still be publishing the ring that follows the one before.
-      await eventually(async () => (await fetch(`${robbed.url}/readyz/issue`)).status === 200);
+      await untilItSigns(robbed);
       const session = await login(robbed.url);
       const elsewhere = await Promise.all(instances.slice(1).map(({ url }) => login(url)));
       const kid = kidOf(session.access_token);

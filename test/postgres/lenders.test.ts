@@ -93,6 +93,15 @@ describe("a lender", () => {
     expect(await choose([young])).toEqual({ kid: own, mature: false });
   });
 
+  test("has a key that outlives the token, and the grace for verifying it (I2)", async () => {
+    const id = await fleet.instance();
+    const nowMs = await fleet.nowMs();
+    const times = { retiresAtMs: nowMs + 9000, expiresAtMs: nowMs + 14_000 };
+    const ending = await fleet.publishKey(id, times);
+    await fleet.age(ending.kid, 601);
+    expect(await choose([ending])).toEqual({ kid: own, mature: false });
+  });
+
   test("lends to nobody who was stopped or revoked", async () => {
     const lenders = [await lender()];
     await pool.query("update keyfleet.instances set revoked_at = clock_timestamp() where id = $1", [
