@@ -45,7 +45,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const server = await listen((request, response) => answer(request, response), config.host, config.port);
   const issuer = config.issuer ?? `http://localhost:${server.port}`;
   const fleet = joinFleet(options, issuer, metrics);
-  const { directory, revocations, clock } = fleet;
+  const { directory, revocations } = fleet;
   const hasher = createPasswordHasher({
     workerUrl: options.passwordWorkerUrl,
     cost: config.bcryptCost,
@@ -55,7 +55,6 @@ export async function startApp(options: AppOptions): Promise<App> {
   const services = createServices({ config, secrets, logger, metrics, fleet, hasher, issuer });
   const revocationStream = createRevocationStream({
     log: revocations,
-    clock,
     limit: config.streamLimit,
     limitPerAddress: streamsPerAddress,
     onDropped: () => metrics.streamDrops.inc(),
