@@ -138,11 +138,12 @@ describe("accounts", () => {
     const lines = [
       { username: "moved", bcrypt_hash: hash, scopes: ["a"] },
       { username: "bad", bcrypt_hash: "$1$md5" },
+      { username: "slow", bcrypt_hash: hash.replace("$04$", "$16$") },
     ];
     writeFileSync(path, `${lines.map((line) => JSON.stringify(line)).join("\n")}\nnot json\n`);
     const { code, stdout, stderr } = await run(["accounts", "import", path]);
     expect([code, stdout]).toEqual([1, "imported 1 accounts\n"]);
-    expect(stderr).toMatch(/line 2: .*bcrypt[\s\S]*line 3: /);
+    expect(stderr).toMatch(/line 2: .*bcrypt[\s\S]*line 3: .*cost 4 to 15[\s\S]*line 4: /);
     expect(await statusOfLogin("moved", "a password from elsewhere")).toBe("success");
     expect(await statusOfLogin("moved", "a password from elsewhere")).toBe("success");
   });
