@@ -16,7 +16,7 @@ final class Lines {
             try {
                 System.out.println("ok " + verifier.verify(token));
             } catch (Exception error) {
-                System.out.println("refused " + String.valueOf(error.getMessage()).replace('\n', ' '));
+                System.out.println("refused " + error.toString().replace('\n', ' '));
             }
         }
     }
