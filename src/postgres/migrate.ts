@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import pg from "pg";
 
 const migrationsDirectory = fileURLToPath(new URL("../../migrations", import.meta.url));
 const lockNotAvailable = "55P03";
@@ -32,21 +33,29 @@ export async function migrate(options: {
 async function migrateOnce(url: string, log: (message: string) => void): Promise<readonly string[]> {
   // Loaded only here: a command that migrates nothing starts sooner without.
   const { runner } = await import("node-pg-migrate");
-  const applied = await runner({
-    databaseUrl: {
-      connectionString: url,
-      application_name: "keyfleet-migrate",
-      connectionTimeoutMillis: 5000,
-      lock_timeout: lockTimeoutMs,
-    },
-    dir: migrationsDirectory,
-    direction: "up",
-    migrationsSchema: "keyfleet",
-    createMigrationsSchema: true,
-    migrationsTable: "migrations",
-    singleTransaction: true,
-    advisoryLockMode: "wait",
-    log: (message: string) => log(message),
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: "keyfleet-migrate",
+    connectionTimeoutMillis: 5000,
+    lock_timeout: lockTimeoutMs,
   });
-  return applied.map((migration) => migration.name);
+  // A connection that breaks says so as an event besides, which without a listener would end the process.
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    const applied = await runner({
+      dbClient: client,
+      dir: migrationsDirectory,
+      direction: "up",
+      migrationsSchema: "keyfleet",
+      createMigrationsSchema: true,
+      migrationsTable: "migrations",
+      singleTransaction: true,
+      advisoryLockMode: "wait",
+      log: (message: string) => log(message),
+    });
+    return applied.map((migration) => migration.name);
+  } finally {
+    client.end().catch(() => undefined);
+  }
 }
