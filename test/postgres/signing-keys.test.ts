@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { dayMs } from "../../src/clock.ts";
 import { createInstance } from "../../src/fleet/instance.ts";
 import {
   type KeyPublication,
@@ -11,6 +12,7 @@ import {
 import { generateSigningKey } from "../../src/keys/signing-key.ts";
 import { createInstanceStore } from "../../src/postgres/instances.ts";
 import { createPool, endPool, type Pool, type Queryable, servingTimeouts } from "../../src/postgres/pool.ts";
+import { prune } from "../../src/postgres/prune.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import { eventually, testSecrets } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
@@ -111,6 +113,16 @@ describe("publishing", () => {
     expect(await directoryVersion()).toBe(before + 1);
     await instances().stop(instance.id);
     expect(await directoryVersion()).toBeGreaterThan(before + 1);
+  });
+
+  test("is all that does: neither pruning nor the end of an instance without keys has the fleet read them", async () => {
+    await publish();
+    const before = await directoryVersion();
+    await prune(pool, dayMs);
+    const keyless = createInstance();
+    await instances().register(keyless);
+    await instances().stop(keyless.id);
+    expect(await directoryVersion()).toBe(before);
   });
 });
 
