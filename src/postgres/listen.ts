@@ -27,13 +27,13 @@ export interface ListenOptions {
   readonly probeTimeoutMs?: number;
 }
 
-const probeChannel = "keyfleet_probe";
 const longestRetryMs = 5000;
 
 /** Connects, and reconnects with backoff and jitter until closed. Notifications are hints: the log is the truth. */
 export function startListening(options: ListenOptions): Listener {
   const { probeEveryMs = 5000, probeTimeoutMs = 2000 } = options;
-  const listenerId = randomUUID();
+  // Its own: on a common one each of n listeners would hear the probes of all.
+  const probeChannel = `keyfleet_probe_${randomUUID().replaceAll("-", "")}`;
   let client: pg.Client | undefined;
   let closed = false;
   let hearing = false;
@@ -69,12 +69,13 @@ export function startListening(options: ListenOptions): Listener {
     probeNumber += 1;
     probeDeadline = setTimeout(() => drop(probed, `no probe within ${probeTimeoutMs} ms`), probeTimeoutMs);
     probeDeadline.unref();
-    const payload = `${listenerId} ${probeNumber}`;
-    options.pool.query("select pg_catalog.pg_notify($1, $2)", [probeChannel, payload]).catch(() => undefined);
+    options.pool
+      .query("select pg_catalog.pg_notify($1, $2)", [probeChannel, String(probeNumber)])
+      .catch(() => undefined);
   }
 
   function heardProbe(probed: pg.Client, payload: string): void {
-    if (payload !== `${listenerId} ${probeNumber}`) return;
+    if (payload !== String(probeNumber)) return;
     clearTimeout(probeDeadline);
     lossIsTold = false;
     failures = 0;

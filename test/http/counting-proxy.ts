@@ -1,4 +1,4 @@
-/** A TCP proxy in front of Postgres that counts what the instance sends: every query is a message or more. */
+/** A TCP proxy in front of Postgres that counts what the instance sends, every query a message or more, and what it hears. */
 
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
@@ -7,6 +7,8 @@ export interface CountingProxy {
   readonly url: string;
   /** Messages from the instance so far; one query in flight on a connection means at least one of them. */
   messages(): number;
+  /** Messages to the instance so far, notifications among them. */
+  answers(): number;
   close(): Promise<void>;
 }
 
@@ -14,10 +16,14 @@ export async function startCountingProxy(databaseUrl: string): Promise<CountingP
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   let messages = 0;
+  let answers = 0;
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
     client.on("data", () => {
       messages += 1;
+    });
+    upstream.on("data", () => {
+      answers += 1;
     });
     client.pipe(upstream).pipe(client);
     for (const socket of [client, upstream]) {
@@ -38,6 +44,7 @@ export async function startCountingProxy(databaseUrl: string): Promise<CountingP
   return {
     url: url.href,
     messages: () => messages,
+    answers: () => answers,
     async close() {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
