@@ -47,7 +47,11 @@ export interface SignatureBorrowerDependencies {
   isHearing(): boolean;
   /** `lenderId`: the instance that was asked. */
   onLoan(outcome: LoanOutcome, lenderId: string): void;
+  /** Does `work` after so long, unless what it returns is called first. By default in real time. */
+  readonly startTimer?: StartTimer;
 }
+
+export type StartTimer = (work: () => void, afterMs: number) => () => void;
 
 const deadlineMs = secondMs;
 const avoidedForMs = 5 * secondMs;
@@ -66,8 +70,13 @@ interface LoanAnswer {
   readonly token?: string;
 }
 
+const startRealTimer: StartTimer = (work, afterMs) => {
+  const timer = setTimeout(work, afterMs);
+  return () => clearTimeout(timer);
+};
+
 export function createSignatureBorrower(deps: SignatureBorrowerDependencies): SignatureBorrower {
-  const { instanceId, clock, directory, secrets, post } = deps;
+  const { instanceId, clock, directory, secrets, post, startTimer = startRealTimer } = deps;
   const pending = new Map<string, PendingLoan>();
   const avoidedUntilMs = new Map<string, number>();
   const ask: Batch<PendingLoan> = createBatch({
@@ -121,13 +130,13 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
       const lender = found.key;
       const { jti } = claims;
       const { outcome, token } = await new Promise<LoanAnswer>((resolve) => {
-        const deadline = setTimeout(() => settle(jti, { outcome: "unanswered" }), deadlineMs);
+        const callOff = startTimer(() => settle(jti, { outcome: "unanswered" }), deadlineMs);
         const loan: PendingLoan = {
           loan: { jti, kid, borrowerId: instanceId },
           lender,
           signingInput: accessTokenSigningInput(deps.alg, kid, claims),
           resolve(answer) {
-            clearTimeout(deadline);
+            callOff();
             resolve(answer);
           },
         };

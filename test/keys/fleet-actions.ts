@@ -71,7 +71,11 @@ async function freeze(
   if (clockStops) fleet.suspendClock(instance, frozenMs);
   const by = endedBy === null ? undefined : pick(fleet.live(), endedBy);
   if (by !== undefined && by !== instance) await fleet.end(by, instance);
-  await fleet.advance(frozenMs, [instance]);
+  fleet.freeze(instance);
+  await fleet.advance(frozenMs / 2);
+  for (const each of fleet.live()) if (each !== instance) await fleet.login(each);
+  await fleet.advance(frozenMs / 2);
+  await fleet.thaw(instance);
   await fleet.login(instance);
 }
 

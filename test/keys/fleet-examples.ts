@@ -9,6 +9,7 @@ const settings: PlannedSettings = {
   syncIntervalMs: 500,
   accessTokenTtlMs: 60_000,
   verifyGraceMs: 10_000,
+  maxSigners: 16,
   latencyMs: 0,
   seed: 1,
 };
@@ -21,6 +22,24 @@ const first = { at: 0 } as const;
 export const examples: [PlannedSettings, readonly Action[]][] = [
   // Alone it signs at once; of two none has to.
   [settings, [start, { do: "login", ...first }, start, settle, { do: "loginAll" }, oneSecond]],
+  // Without a delay every key is mature at once, and none is lent before everybody serves it.
+  [{ ...settings, propagationShare: 0 }, [start, start, { do: "loginAll" }, settle, { do: "loginAll" }]],
+  // The one who has a place lends to the other, is frozen, and then dies.
+  [
+    { ...settings, maxSigners: 1 },
+    [
+      start,
+      { do: "advance", of: "period", share: 1.2 },
+      start,
+      { do: "loginAll" },
+      { do: "freeze", ...first, of: "second", share: 3, clockStops: false, endedBy: null },
+      { do: "kill", ...first },
+      { do: "advance", of: "second", share: 3 },
+      { do: "loginAll" },
+      { do: "advance", of: "period", share: 0.2 },
+      { do: "loginAll" },
+    ],
+  ],
   // A key that signed at the very moment of its activation, and is ended in that same moment.
   [settings, [start, { do: "login", ...first }, { do: "stop", ...first }, start]],
   // The next key of a stopped instance leaves everybody's JWKS at once, the current one after its last token.

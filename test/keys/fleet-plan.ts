@@ -12,6 +12,7 @@ export interface PlannedSettings {
   readonly syncIntervalMs: number;
   readonly accessTokenTtlMs: number;
   readonly verifyGraceMs: number;
+  readonly maxSigners: number;
   /** Of one message, at most. */
   readonly latencyMs: number;
   readonly seed: number;
@@ -112,6 +113,7 @@ export const plannedSettings: fc.Arbitrary<PlannedSettings> = record({
     fc.integer({ min: 1000, max: 3_600_000 }),
   ),
   verifyGraceMs: fc.constantFrom(0, 1, 1500, 600_000, 86_400_000),
+  maxSigners: fc.constantFrom(16, 2, 1),
   latencyMs: fc.constantFrom(0, 0, 0.5, 20),
   seed: fc.integer({ min: 0, max: 2 ** 31 - 1 }),
 });
@@ -202,8 +204,8 @@ export const actions: fc.Arbitrary<readonly Action[]> = laterActions.map((later)
 
 export function readSettings(planned: PlannedSettings): FleetSettings {
   const schedule = createPeriodSchedule(planned.schedule);
-  const { syncIntervalMs, accessTokenTtlMs, verifyGraceMs } = planned;
+  const { syncIntervalMs, accessTokenTtlMs, verifyGraceMs, maxSigners } = planned;
   const shortestMs = shortestPeriodMs(schedule, planned.startsAt.getTime());
   const propagationDelayMs = Math.floor(planned.propagationShare * shortestMs);
-  return { schedule, propagationDelayMs, syncIntervalMs, accessTokenTtlMs, verifyGraceMs };
+  return { schedule, propagationDelayMs, syncIntervalMs, accessTokenTtlMs, verifyGraceMs, maxSigners };
 }

@@ -1,9 +1,9 @@
 /** What happened in a simulated fleet, as seen from outside: the invariants are judged by this, not by the code's own word. */
 
-import type { PublishedKey } from "../../src/keys/published-key.ts";
+import type { KeyTimes, PublishedKey } from "../../src/keys/published-key.ts";
 import type { Queryable } from "../../src/postgres/pool.ts";
 
-export interface Publication {
+export interface Publication extends KeyTimes {
   readonly name: string;
   readonly kid: string;
   readonly instanceId: string;
@@ -18,6 +18,10 @@ export interface Publication {
 /** What a run has to go through: else it shows nothing. */
 export const situations = [
   "a settled key signed",
+  "a signature was borrowed",
+  "a lender did not answer",
+  "an immature key signed where no mature one could",
+  "an instance found no place among the signers",
   "an instance alone signed at once",
   "nothing was issued",
   "a statement waited for a lock",
@@ -62,6 +66,8 @@ export interface FleetRecord {
   onHeld(kid: string, nowMs: number): void;
   /** Whether an issuing statement finds another live instance then. */
   isAnotherAlive(instanceId: string, nowMs: number): boolean;
+  /** How long ago the instance gave its last sign of life; infinite where it was ended. */
+  silentForMs(instanceId: string, nowMs: number): number;
   keyName(kid: string): string;
   readRows(database: Queryable): Promise<void>;
 }
@@ -100,11 +106,18 @@ export function createFleetRecord(): FleetRecord {
       const [id = ""] = values.map(String);
       const [row] = result.rows as readonly { readonly outcome: string }[];
       if (text.includes("publish_key")) {
-        const { kid, instance_id: instanceId } = publishedBy(values);
+        const published = publishedBy(values);
+        const { kid, instance_id: instanceId } = published;
         if (row?.outcome !== "published" || publications.has(kid)) return;
         const name = `k${publications.size + 1}`;
         const committedOrder = ++order;
-        publications.set(kid, { name, kid, instanceId, committedOrder });
+        publications.set(kid, {
+          ...{ name, kid, instanceId, committedOrder },
+          publishedAtMs: Date.parse(published.published_at),
+          activatesAtMs: Date.parse(published.activates_at),
+          retiresAtMs: Date.parse(published.retires_at),
+          expiresAtMs: Date.parse(published.expires_at),
+        });
       } else if (text.includes("stop_instance")) ended.add(id);
       else if (text.includes("into keyfleet.instances") && result.rowCount === 1) heartbeats.set(id, nowMs);
       else if (text.includes("keyfleet.beat") && row?.outcome === "alive") heartbeats.set(id, nowMs);
@@ -122,6 +135,10 @@ export function createFleetRecord(): FleetRecord {
       [...heartbeats].some(
         ([id, heartbeatMs]) => id !== instanceId && !ended.has(id) && heartbeatMs > nowMs - aliveForMs,
       ),
+    silentForMs: (instanceId, nowMs) =>
+      ended.has(instanceId)
+        ? Number.POSITIVE_INFINITY
+        : nowMs - (heartbeats.get(instanceId) ?? Number.NEGATIVE_INFINITY),
     keyName: (kid) => publications.get(kid)?.name ?? `unpublished ${kid}`,
     async readRows(database) {
       const { rows: read } = await database.query<KeyRow>(rowsText);
@@ -134,9 +151,18 @@ export function createFleetRecord(): FleetRecord {
   };
 }
 
+interface PublishedValues {
+  readonly kid: string;
+  readonly instance_id: string;
+  readonly published_at: string;
+  readonly activates_at: string;
+  readonly retires_at: string;
+  readonly expires_at: string;
+}
+
 /** The row that a statement publishes. */
-function publishedBy(values: readonly unknown[]): { readonly kid: string; readonly instance_id: string } {
-  return values[0] as ReturnType<typeof publishedBy>;
+function publishedBy(values: readonly unknown[]): PublishedValues {
+  return values[0] as PublishedValues;
 }
 
 /** Whether an instance knows of a key: it has read the table since, or has published the key itself. */

@@ -1,7 +1,8 @@
 /** What has to hold in a simulated fleet at every moment: I1, I2 and I3 of the design, and what follows from them. */
 
-import { type IssuedToken, type KeyRow, knows } from "./fleet-record.ts";
-import type { SimulatedFleet } from "./simulated-fleet.ts";
+import { lendersFor } from "./fleet-lenders.ts";
+import { type IssuedToken, type KeyRow, knows, type Publication } from "./fleet-record.ts";
+import type { BeforeLogin, SimulatedFleet } from "./simulated-fleet.ts";
 import type { SimulatedInstance } from "./simulated-instance.ts";
 
 export class Violation extends Error {}
@@ -23,25 +24,60 @@ function hasRead(fleet: SimulatedFleet, instance: SimulatedInstance, kid: string
   return fleet.record.lost.get(kid)?.has(instance.id) ?? knows(fleet.record, instance, kid);
 }
 
+/** What I9 stands on: a key that caches may not know signs only where the statement finds no mature signer alive. */
+function checkMaturity(
+  fleet: SimulatedFleet,
+  issuer: SimulatedInstance,
+  { kid, issuedAtMs }: IssuedToken,
+  publication: Publication,
+  before: BeforeLogin,
+): void {
+  const { record, settings, toleranceMs } = fleet;
+  const name = record.keyName(kid);
+  const isMature = publication.publishedAtMs + settings.propagationDelayMs <= issuedAtMs + 1;
+  if (publication.instanceId !== issuer.id) {
+    demand(isMature, `I9: #${issuer.number} borrowed a signature of ${name}, which is not mature`);
+    const silentForMs = record.silentForMs(publication.instanceId, issuedAtMs);
+    const isAlive = silentForMs <= 15_000 + toleranceMs || record.leaving.has(publication.instanceId);
+    demand(isAlive, `#${issuer.number} asked the owner of ${name}, silent for ${silentForMs} ms`);
+    fleet.saw("a signature was borrowed");
+    return;
+  }
+  if (isMature) return;
+  const after = lendersFor(fleet, issuer).sure;
+  const lender = [...before.lenders.sure].find((sure) => after.has(sure));
+  demand(
+    lender === undefined,
+    `I9: ${name} signed before it was mature, though ${lender && record.keyName(lender)} was there`,
+  );
+  fleet.saw("an immature key signed where no mature one could");
+}
+
 /** I1, and what it is for: everyone who follows the table serves the key by then. */
-export function checkNewToken(fleet: SimulatedFleet, signer: SimulatedInstance, mayBeAlone: boolean): void {
+export function checkNewToken(fleet: SimulatedFleet, issuer: SimulatedInstance, before: BeforeLogin): void {
   const { record, settings, toleranceMs } = fleet;
   const issued = record.tokens.at(-1) as IssuedToken;
   const publication = record.publications.get(issued.kid);
   const name = record.keyName(issued.kid);
-  demand(
-    publication?.instanceId === signer.id,
-    `#${signer.number} signed with ${name}, which is not its own`,
-  );
+  demand(publication !== undefined, `#${issuer.number} handed out what ${name} signed`);
+  checkMaturity(fleet, issuer, issued, publication, before);
+  const isOwn = publication.instanceId === issuer.id;
   const settledAtMs = (publication.seenAtMs ?? Number.POSITIVE_INFINITY) + 2 * settings.syncIntervalMs;
-  const isSettled = issued.issuedAtMs + toleranceMs >= settledAtMs;
-  demand(isSettled || mayBeAlone, `I1: ${name} signed ${settledAtMs - issued.issuedAtMs} ms too early`);
-  demand(serves(signer, issued.kid), `I3: #${signer.number} signed with ${name} and does not serve it`);
+  // A lender signs after the statement, and judges the key by then.
+  const isSettled = (isOwn ? issued.issuedAtMs : fleet.nowMs()) + toleranceMs >= settledAtMs;
+  demand(
+    isSettled || (isOwn && before.mayBeAlone),
+    `I1: ${name} signed ${settledAtMs - issued.issuedAtMs} ms too early`,
+  );
+  demand(
+    serves(issuer, issued.kid),
+    `I3: #${issuer.number} handed out what ${name} signed and does not serve it`,
+  );
   fleet.saw(isSettled ? "a settled key signed" : "an instance alone signed at once");
   for (const instance of fleet.live()) {
     const sinceSyncMs = issued.issuedAtMs - instance.lastSync().atMs;
     const follows = instance.link.isUp() && sinceSyncMs <= 2 * settings.syncIntervalMs - toleranceMs;
-    if (!follows || instance === signer || record.lost.has(issued.kid)) continue;
+    if (!follows || instance === issuer || record.lost.has(issued.kid)) continue;
     // Who is ended in the database goes on serving what it knows, and is not looked for.
     const isLookedFor = instance.hasStarted() && !record.leaving.has(instance.id);
     if (isSettled || isLookedFor)
@@ -101,12 +137,18 @@ export function checkDirectories(fleet: SimulatedFleet): void {
       const knowsOfEnd =
         !record.lost.has(row.kid) && instance.lastSync().order > (record.endedOrders.get(row.kid) ?? 0);
       const endMs = knowsOfEnd ? row.expiryMs : row.expiresAtMs;
+      // A lost row may come back without its early end, from one who did not know of that.
+      const mayDiffer = record.lost.has(row.kid) && record.endedOrders.has(row.kid);
       const isOver = endMs + toleranceMs < fleet.nowMs();
       const claim = `#${instance.number} ${isOver ? "still serves" : "does not serve"} ${record.keyName(row.kid)}`;
       if (isOver) {
         fleet.saw("an expired key was served no longer");
         demand(!serves(instance, row.kid), `${claim}, which is expired`);
-      } else if (row.expiryMs - toleranceMs > fleet.nowMs() && hasRead(fleet, instance, row.kid))
+      } else if (
+        !mayDiffer &&
+        row.expiryMs - toleranceMs > fleet.nowMs() &&
+        hasRead(fleet, instance, row.kid)
+      )
         demand(serves(instance, row.kid), `${claim}, which is not expired`);
     }
   }
@@ -125,13 +167,14 @@ function isWell(fleet: SimulatedFleet, instance: SimulatedInstance): boolean {
 /** A period shorter than this that is left is not worth a key. */
 const shortestUseMs = 1000;
 
-/** The keys of a running instance: one that may sign, and the next, published long before. */
+/** The keys of a running instance with a place: one that may sign, and the next, published long before. */
 export function checkRings(fleet: SimulatedFleet): void {
   const nowMs = fleet.nowMs();
   const period = fleet.settings.schedule.periodAt(nowMs);
   for (const instance of fleet.live()) {
     const tickMs = instance.lastGoodTickMs() ?? nowMs;
-    if (!isWell(fleet, instance) || tickMs < period.startMs) continue;
+    if (instance.isPlaceless()) fleet.saw("an instance found no place among the signers");
+    if (!isWell(fleet, instance) || instance.isPlaceless() || tickMs < period.startMs) continue;
     const own = [...fleet.record.rows.values()].filter(
       (row) => row.instanceId === instance.id && row.retiredEarlyAtMs === null,
     );
@@ -146,16 +189,34 @@ export function checkRings(fleet: SimulatedFleet): void {
   }
 }
 
-/** Whoever has a key that may sign issues tokens. */
-export function checkRefusal(fleet: SimulatedFleet, instance: SimulatedInstance): void {
+/** Whether nothing kept the key's owner from lending: the key was settled, and its owner is in its right mind, and hears. */
+function canLend(fleet: SimulatedFleet, kid: string, sinceMs: number): boolean {
+  const { instanceId: ownerId, heldAtMs = Number.POSITIVE_INFINITY } =
+    fleet.record.publications.get(kid) ?? {};
+  if (heldAtMs + 2 * fleet.settings.syncIntervalMs + fleet.toleranceMs > sinceMs) return false;
+  const owner = fleet.live().find(({ id }) => id === ownerId);
+  return owner !== undefined && !fleet.isFrozen(owner) && isWell(fleet, owner) && owner.ring.canLend(kid);
+}
+
+/** Whoever has a key that may sign, or can ask one that will, issues tokens. */
+export function checkRefusal(fleet: SimulatedFleet, instance: SimulatedInstance, before: BeforeLogin): void {
   fleet.saw("nothing was issued");
   if (!isWell(fleet, instance)) return;
   const { record, settings, toleranceMs } = fleet;
+  const after = lendersFor(fleet, instance);
+  const possible = new Set([...before.lenders.possible, ...after.possible]);
+  const sure = [...before.lenders.sure].find((kid) => after.sure.has(kid));
+  demand(
+    sure === undefined || ![...possible].every((kid) => canLend(fleet, kid, before.atMs)),
+    `#${instance.number} could have borrowed a signature of ${sure && record.keyName(sure)}`,
+  );
   const settledMs = fleet.nowMs() - 2 * settings.syncIntervalMs - 2 * toleranceMs;
   const good = instance.ring.keys().find(({ kid }) => {
     const row = record.rows.get(kid);
     const { heldAtMs = Number.POSITIVE_INFINITY } = record.publications.get(kid) ?? {};
     if (row === undefined || heldAtMs > settledMs) return false;
+    const isMature = row.publishedAtMs + settings.propagationDelayMs <= settledMs;
+    if (!isMature && possible.size > 0) return false;
     return row.activatesAtMs < settledMs && endOfSigningMs(row) > fleet.nowMs() + toleranceMs;
   });
   demand(

@@ -82,8 +82,8 @@ async function liveThrough(planned: PlannedSettings, plan: readonly Action[]): P
     random: createRandom(planned.seed),
     saw: (situation) => seen.set(situation, (seen.get(situation) ?? 0) + 1),
     onMoment: () => checkServedKeys(fleet),
-    onIssued: (signer, mayBeAlone) => checkNewToken(fleet, signer, mayBeAlone),
-    onNotIssued: (instance) => checkRefusal(fleet, instance),
+    onIssued: (instance, before) => checkNewToken(fleet, instance, before),
+    onNotIssued: (instance, before) => checkRefusal(fleet, instance, before),
   });
   try {
     for (const action of plan) {

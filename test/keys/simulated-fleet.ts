@@ -9,6 +9,7 @@ import type { Pool, Queryable } from "../../src/postgres/pool.ts";
 import { inTransaction } from "../support/database.ts";
 import type { VirtualTime } from "../support/virtual-time.ts";
 import { createDatabaseLink, type Outage } from "./database-link.ts";
+import { type Lenders, lendersFor } from "./fleet-lenders.ts";
 import { createFleetRecord, type FleetRecord, knows, type Situation } from "./fleet-record.ts";
 import {
   createInstanceId,
@@ -16,6 +17,7 @@ import {
   type FleetSettings,
   type SimulatedInstance,
 } from "./simulated-instance.ts";
+import { createLoanOffice } from "./simulated-loans.ts";
 
 export type Fate = "live" | "killed" | "stopped";
 
@@ -37,6 +39,10 @@ export interface SimulatedFleet {
   end(by: SimulatedInstance, ended: SimulatedInstance): Promise<void>;
   /** Its machine is paused, and its clock with it. */
   suspendClock(instance: SimulatedInstance, durationMs: number): void;
+  /** Messages to it wait until it goes on. */
+  freeze(instance: SimulatedInstance): void;
+  thaw(instance: SimulatedInstance): Promise<void>;
+  isFrozen(instance: SimulatedInstance): boolean;
   wasSuspended(instance: SimulatedInstance): boolean;
   fateOf(instanceId: string): Fate;
   saw(situation: Situation): void;
@@ -48,7 +54,7 @@ export interface SimulatedFleet {
   login(instance: SimulatedInstance): Promise<void>;
   beat(instance: SimulatedInstance): Promise<void>;
   /** Every live instance goes on meanwhile, but for those that are frozen. */
-  advance(durationMs: number, frozen?: readonly SimulatedInstance[]): Promise<void>;
+  advance(durationMs: number): Promise<void>;
   /** Time passes while statements are under way. */
   pass(durationMs: number): Promise<void>;
   /** The database is restored from a backup made before the newest so many keys. */
@@ -69,8 +75,15 @@ export interface SimulatedFleetOptions {
   saw(situation: Situation): void;
   /** Called whenever time has passed, and whenever the instances have had their turn. */
   onMoment(): void;
-  onIssued(signer: SimulatedInstance, mayBeAlone: boolean): void;
-  onNotIssued(instance: SimulatedInstance): void;
+  onIssued(instance: SimulatedInstance, before: BeforeLogin): void;
+  onNotIssued(instance: SimulatedInstance, before: BeforeLogin): void;
+}
+
+/** What an issuing statement could find, as things stood when it was sent. */
+export interface BeforeLogin {
+  readonly atMs: number;
+  readonly mayBeAlone: boolean;
+  readonly lenders: Lenders;
 }
 
 const coarseSteps = 8;
@@ -82,9 +95,11 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
   const toleranceMs = 2 * options.latencyMs + 1;
   const record = createFleetRecord();
   const direct = time.wrap(pool as Queryable);
+  const office = createLoanOffice();
   const all: SimulatedInstance[] = [];
   const dead = new Map<SimulatedInstance, Fate>();
   const suspended = new Set<SimulatedInstance>();
+  const frozen = new Set<SimulatedInstance>();
   const story: string[] = [];
   let databaseIsAway = false;
   const startedAtMs = time.nowMs();
@@ -97,10 +112,10 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
     if (!dead.has(instance)) await instance.beat();
   }
 
-  async function turn(durationMs: number, frozen: readonly SimulatedInstance[]): Promise<void> {
+  async function turn(durationMs: number): Promise<void> {
     time.pass(durationMs);
     options.onMoment();
-    const running = live().filter((instance) => !frozen.includes(instance));
+    const running = live().filter((instance) => !frozen.has(instance));
     if (random() < 0.5) running.reverse();
     for (const instance of running) await beat(instance);
     options.onMoment();
@@ -138,6 +153,7 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
       });
       const instance = createSimulatedInstance({
         ...options,
+        office,
         number,
         id,
         link,
@@ -148,6 +164,10 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
         onRestored(rows) {
           if (rows > 0) options.saw("rows that a restored backup lacks were put back");
           tell(`#${number} put ${rows} rows back`);
+        },
+        onLoan(outcome) {
+          if (outcome === "unanswered") options.saw("a lender did not answer");
+          tell(`#${number} asked for a signature: ${outcome}`);
         },
         onPublished(kid) {
           record.onHeld(kid, time.nowMs());
@@ -166,6 +186,7 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
     },
     kill(instance) {
       dead.set(instance, "killed");
+      office.close(instance.id);
       tell(`#${instance.number} is killed`);
     },
     async stop(instance) {
@@ -173,6 +194,7 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
       record.leaving.add(instance.id);
       await instance.stop();
       dead.set(instance, "stopped");
+      office.close(instance.id);
       await record.readRows(direct);
     },
     async end(by, ended) {
@@ -186,6 +208,15 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
       instance.monotonic.suspend(durationMs);
       tell(`the clock of #${instance.number} stops for ${durationMs} ms`);
     },
+    freeze(instance) {
+      frozen.add(instance);
+      office.freeze(instance.id);
+    },
+    async thaw(instance) {
+      frozen.delete(instance);
+      await office.thaw(instance.id);
+    },
+    isFrozen: (instance) => frozen.has(instance),
     fateOf: (instanceId) => [...dead].find(([{ id }]) => id === instanceId)?.[1] ?? "live",
     saw: options.saw,
     wasSuspended: (instance) => suspended.has(instance),
@@ -200,11 +231,13 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
       live().forEach(mend);
     },
     async login(instance) {
-      const aloneBefore = !record.isAnotherAlive(instance.id, time.nowMs());
+      const atMs = time.nowMs();
+      const aloneBefore = !record.isAnotherAlive(instance.id, atMs);
+      const lenders = lendersFor({ record, settings, toleranceMs, nowMs: () => atMs }, instance);
       const login = await instance.login();
       if (login === undefined) {
         tell(`#${instance.number} issues nothing`);
-        options.onNotIssued(instance);
+        options.onNotIssued(instance, { atMs, mayBeAlone: aloneBefore, lenders });
         return;
       }
       const { token, issuedAtMs } = login;
@@ -213,14 +246,16 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
       record.tokens.push({ token, kid, expMs, issuedAtMs, instanceId: instance.id });
       tell(`#${instance.number} issued a token under ${record.keyName(kid)}`);
       const mayBeAlone = aloneBefore || !record.isAnotherAlive(instance.id, issuedAtMs + 2);
-      options.onIssued(instance, mayBeAlone);
+      options.onIssued(instance, { atMs, mayBeAlone, lenders });
       const keys = jwksText(instance.directory.snapshot().keys);
       const verified = await compactVerify(token, createLocalJWKSet(JSON.parse(keys)));
       expect(verified.protectedHeader.kid).toBe(kid);
     },
     beat,
-    async advance(durationMs, frozen = []) {
-      tell(`${durationMs.toFixed(3)} ms pass${frozen.map(({ number }) => `, #${number} frozen`).join()}`);
+    async advance(durationMs) {
+      tell(
+        `${durationMs.toFixed(3)} ms pass${[...frozen].map(({ number }) => `, #${number} frozen`).join()}`,
+      );
       const fineMs = 2 * syncIntervalMs;
       const coarseMs = Math.max(syncIntervalMs, (durationMs - fineMs) / coarseSteps);
       for (let leftMs = durationMs; leftMs > 0; ) {
@@ -228,7 +263,7 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
           leftMs > fineMs
             ? Math.min(coarseMs, leftMs - fineMs)
             : Math.min(leftMs, syncIntervalMs * (0.9 + random() / 5));
-        await turn(stepMs, frozen);
+        await turn(stepMs);
         leftMs -= stepMs;
       }
     },

@@ -8,7 +8,7 @@ import { createFleetSync } from "../../src/fleet/fleet-sync.ts";
 import { createHeartbeat } from "../../src/fleet/heartbeat.ts";
 import { heartbeatEveryMs } from "../../src/fleet/instance.ts";
 import type { FleetSecrets } from "../../src/fleet-secret.ts";
-import type { Directory } from "../../src/keys/directory.ts";
+import type { Directory, DirectorySnapshot } from "../../src/keys/directory.ts";
 import { createDirectoryFollower } from "../../src/keys/follow-directory.ts";
 import { createKeyRing, type KeyRing } from "../../src/keys/key-ring.ts";
 import { createKeyRotation } from "../../src/keys/key-rotation.ts";
@@ -18,10 +18,11 @@ import { createInstanceStore } from "../../src/postgres/instances.ts";
 import { createSessionStore } from "../../src/postgres/sessions.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import { createStartSession } from "../../src/sessions/start-session.ts";
+import type { LoanOutcome } from "../../src/tokens/borrow-signature.ts";
 import { createTokenIssuer } from "../../src/tokens/issuing.ts";
-import { noLenders } from "../support/no-lenders.ts";
 import type { VirtualMonotonicClock, VirtualTime } from "../support/virtual-time.ts";
 import { DatabaseAway, type DatabaseLink } from "./database-link.ts";
+import { createSimulatedLoans, type LoanOffice } from "./simulated-loans.ts";
 
 /** Durations in milliseconds. */
 export interface FleetSettings {
@@ -30,6 +31,7 @@ export interface FleetSettings {
   readonly syncIntervalMs: number;
   readonly accessTokenTtlMs: number;
   readonly verifyGraceMs: number;
+  readonly maxSigners: number;
 }
 
 export interface SimulatedInstanceOptions {
@@ -42,11 +44,13 @@ export interface SimulatedInstanceOptions {
   readonly link: DatabaseLink;
   readonly secrets: FleetSecrets;
   readonly account: Account;
+  readonly office: LoanOffice;
   /** How far an estimate of the database's clock may be off. */
   readonly toleranceMs: number;
   nextOrder(): number;
   onPublished(kid: string): void;
   onRestored(rows: number): void;
+  onLoan(outcome: LoanOutcome): void;
 }
 
 export interface Login {
@@ -66,8 +70,12 @@ export interface SimulatedInstance {
   lastSync(): { readonly order: number; readonly atMs: number };
   /** Whether its first keys are published. */
   hasStarted(): boolean;
+  /** Whether others publish keys, and it borrows their signatures. */
+  isPlaceless(): boolean;
   /** When its key ring's last turn began, where in that and the one before nothing stood in its way. */
   lastGoodTickMs(): number | undefined;
+  /** One reading of the fleet's state, and of the keys where they changed. */
+  sync(): Promise<void>;
   /** What its timers do, once each. Without the database it does what it can. */
   beat(): Promise<void>;
   /** Undefined where no token can be had right now. */
@@ -107,12 +115,17 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     onRestored: options.onRestored,
   });
   const instances = createInstanceStore(link);
+  let lastSnapshot: DirectorySnapshot | undefined;
   const sync = createFleetSync({
     clock,
     monotonic,
     intervalMs: settings.syncIntervalMs,
     readState: createFleetStateReader(link),
-    onState: ({ directoryVersion }) => follow(directoryVersion),
+    async onState({ directoryVersion }) {
+      await follow(directoryVersion);
+      if (directory.snapshot() !== lastSnapshot) rotation.lookForPlace();
+      lastSnapshot = directory.snapshot();
+    },
     onClockEvent(event) {
       const jumpedAhead = event.type === "adopted" && event.byMs > 0;
       if (jumpedAhead) directory.keepKnownKeysUntil(clock.nowMs() + keptAfterRetirementMs);
@@ -127,7 +140,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     ring,
     store,
     settings: { ...settings, keptAfterRetirementMs, jitter: options.jitter },
-    maxSigners: 16,
+    maxSigners: settings.maxSigners,
     settleMs: 2 * settings.syncIntervalMs,
     latest(kid) {
       const found = directory.find(kid);
@@ -137,6 +150,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     collectGarbage: () => undefined,
     onEvent(event) {
       if (event.type === "refused") refusals += 1;
+      if (event.type !== "dropped") isPlaceless = event.type === "placeless";
       if (event.type !== "published") return;
       directory.learn([event.key]);
       options.onPublished(event.key.kid);
@@ -152,6 +166,11 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     sessionTtlMs: 3_600_000,
     refreshGraceMs: 10_000,
   };
+  const isHearing = () => link.isUp();
+  const borrower = createSimulatedLoans({
+    ...{ instanceId: id, issuer: sessionSettings.issuer, database: link, office: options.office },
+    ...{ time, clock, secrets, ring, directory, propagationDelayMs, isHearing, onLoan: options.onLoan },
+  });
   let issuedAtMs = Number.NaN;
   const startSession = createStartSession({
     store: createSessionStore(link, sessionSettings),
@@ -159,7 +178,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     tokens: createTokenIssuer({
       clock,
       signer: ring,
-      borrower: noLenders,
+      borrower,
       settings: sessionSettings,
       onIssued(issued) {
         issuedAtMs = issued.issuedAtMs;
@@ -169,10 +188,11 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
   });
 
   const self = { id, host: "simulated", processId: options.number };
-  const heart = createHeartbeat({ instance: self, store: instances, isListening: () => false });
+  const heart = createHeartbeat({ instance: self, store: instances, isListening: isHearing });
   let lastSync = { order: 0, atMs: Number.NEGATIVE_INFINITY };
   let goodTicksMs: readonly number[] = [];
   let refusals = 0;
+  let isPlaceless = false;
   let lastHeartbeatMs = Number.NEGATIVE_INFINITY;
   let beats = 0;
 
@@ -221,6 +241,10 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     hasStarted: () => stepsDone === steps.length,
     // A turn may go into finding out that a publication, whose answer was lost, had worked.
     lastGoodTickMs: () => goodTicksMs[1],
+    isPlaceless: () => isPlaceless,
+    async sync() {
+      await reached(syncOnce());
+    },
     async beat() {
       for (let step = steps[stepsDone]; step !== undefined; step = steps[stepsDone]) {
         if (!(await reached(step()))) return;
