@@ -8,7 +8,9 @@ const prunable = {
   sessions: { key: "id", done: "coalesce(t.ended_at, t.expires_at) < now() - interval '1 day'" },
   revocations: { key: "number", done: "t.expires_at < now() - interval '1 minute'" },
   login_attempts: { key: "key", done: "t.expire < extract(epoch from now()) * 1000 - 3600000" },
-  signing_keys: { key: "kid", done: "keyfleet.key_expiry(t) < now() - interval '1 hour'" },
+  // By its end as published, though it ended earlier: an instance that was away would take the row for lost, and put the
+  // key back without its early end, or its revocation.
+  signing_keys: { key: "kid", done: "t.expires_at < now() - interval '1 hour'" },
   account_addresses: {
     key: "account_id, address_block",
     done: "t.last_login_at < now() - interval '30 days'",

@@ -15,7 +15,7 @@ import { createPool, endPool, type Pool, type Queryable, servingTimeouts } from 
 import { prune } from "../../src/postgres/prune.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import { eventually, testSecrets } from "../support/accounts.ts";
-import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { freshDatabase, inTransaction, type TestDatabase } from "../support/database.ts";
 
 let database: TestDatabase;
 let pool: Pool;
@@ -171,6 +171,21 @@ describe("a published key is a fact", () => {
       keys().publish(row, sealPublication(testSecrets, row), { maxSigners: 16, madeAtMs: row.publishedAtMs }),
     ).rejects.toThrow("check constraint");
   });
+});
+
+test("a key that ended early is kept to its end as published: who was away learns of it, and puts nothing back", async () => {
+  const { kid } = await publish();
+  await inTransaction(database.pool, async (client) => {
+    await client.query("set local session_replication_role = replica");
+    await client.query(
+      `update keyfleet.signing_keys set published_at = now() - interval '1 day', activates_at = now() - interval '1 day',
+         retired_early_at = now() - interval '3 hours', retires_at = now(), expires_at = now() + interval '1 second'
+       where kid = $1`,
+      [kid],
+    );
+  });
+  await prune(pool, dayMs);
+  expect((await keys().list()).map((key) => key.kid)).toEqual([kid]);
 });
 
 describe("stopping an instance", () => {
