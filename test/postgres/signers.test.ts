@@ -212,8 +212,15 @@ describe("an instance that is lost", () => {
 describe("an instance that leaves", () => {
   const delayMs = 10 * minuteMs;
 
+  async function leavingSigner(): Promise<string> {
+    const id = await fleet.instance();
+    await fleet.publishKey(id);
+    await fleet.beats(id, { leaving: true });
+    return id;
+  }
+
   test("may go when it is alone, and not while others lean on its key", async () => {
-    const leaving = await fleet.instance({ leaving: true });
+    const leaving = await leavingSigner();
     expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(true);
     const other = await fleet.instance();
     expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(false);
@@ -223,12 +230,18 @@ describe("an instance that leaves", () => {
     expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(true);
   });
 
+  test("may go where it has no keys: it has nothing to lend", async () => {
+    const leaving = await fleet.instance({ leaving: true });
+    await fleet.publishKey(await fleet.instance());
+    expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(true);
+  });
+
   test.each([
     ["leaves itself", { leaving: true }],
     ["is silent", { silentForSeconds: 16 }],
     ["cannot hear a request", { listening: false }],
   ])("does not count on one that %s", async (_, beats) => {
-    const leaving = await fleet.instance({ leaving: true });
+    const leaving = await leavingSigner();
     await fleet.instance();
     const other = await fleet.instance();
     const { kid } = await fleet.publishKey(other);
