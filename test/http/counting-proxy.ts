@@ -12,15 +12,19 @@ export interface CountingProxy {
   close(): Promise<void>;
 }
 
-export async function startCountingProxy(databaseUrl: string): Promise<CountingProxy> {
+export async function startCountingProxy(
+  databaseUrl: string,
+  onSent: (text: string) => void = () => undefined,
+): Promise<CountingProxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   let messages = 0;
   let answers = 0;
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
-    client.on("data", () => {
+    client.on("data", (bytes) => {
       messages += 1;
+      onSent(bytes.toString("latin1"));
     });
     upstream.on("data", () => {
       answers += 1;
