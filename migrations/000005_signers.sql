@@ -253,12 +253,16 @@ create function keyfleet.give_up_place(p_instance_id uuid) returns void language
     where i.id = p_instance_id
 $$;
 
--- Whether an instance that leaves is needed no more: another that stays has a mature key, or nobody else is there.
+-- Whether an instance that leaves is needed no more: it has nothing to lend, or another that stays has a mature key, or
+-- nobody else is there.
 create function keyfleet.may_leave(p_instance_id uuid, p_propagation_delay interval) returns boolean
 language plpgsql as $$
 declare
   now_at timestamptz := pg_catalog.clock_timestamp();
 begin
+  perform from keyfleet.signing_keys k
+    where k.instance_id = p_instance_id and k.revoked_at is null and keyfleet.key_retirement(k) > now_at;
+  if not found then return true; end if;
   perform from keyfleet.instances i
     where i.id <> p_instance_id and i.leaving_at is null and keyfleet.lives(i, false, now_at);
   if not found then return true; end if;
