@@ -12,7 +12,7 @@ export interface KeyOffer {
   readonly settled: readonly string[];
   /** Published so lately that only an instance that is alone may sign with them. */
   readonly unsettled: readonly string[];
-  /** Whether one of the settled has matured and signs now: then no signature need be borrowed. */
+  /** Whether one of the settled has matured and signs, now and when the statement comes: then none need be borrowed. */
   readonly isMature: boolean;
 }
 
@@ -37,6 +37,9 @@ export interface KeyRing extends Signer {
   dropDone(): readonly string[];
   dropAll(): void;
 }
+
+/** How long after the offer the statement may come: a period may end in between, and the next key be too new. */
+const statementWithinMs = 2 * secondMs;
 
 interface HeldKey {
   readonly signingKey: SigningKey;
@@ -68,6 +71,8 @@ export function createKeyRing(deps: {
   const signsAt = (key: HeldKey, nowMs: number) =>
     key.settledAtMs <= nowMs && key.published.activatesAtMs <= nowMs;
   const isMatureAt = (key: HeldKey, nowMs: number) => isMature(key.published, propagationDelayMs, nowMs);
+  const hasMatureAt = (nowMs: number) =>
+    usableAt(nowMs).some((key) => signsAt(key, nowMs) && isMatureAt(key, nowMs));
 
   return {
     offer() {
@@ -79,7 +84,7 @@ export function createKeyRing(deps: {
       return {
         settled: kids(true),
         unsettled: kids(false),
-        isMature: usable.some((key) => signsAt(key, nowMs) && isMatureAt(key, nowMs)),
+        isMature: hasMatureAt(nowMs) && hasMatureAt(nowMs + statementWithinMs),
       };
     },
     sign(kid, claims) {

@@ -15,6 +15,7 @@ export interface Checks {
   check(note: TokenNote): void;
   /** Every token that is still good, or was revoked, once more; then no more. */
   stop(): Promise<void>;
+  abandon(): void;
 }
 
 /** Before its end, so that no verification comes to it. */
@@ -143,6 +144,7 @@ export function createChecks(deps: {
 
   return {
     check: (note) => run(checkByAll(note)),
+    abandon: () => clearInterval(timer),
     async stop() {
       clearInterval(timer);
       await Promise.all(underWay);

@@ -14,6 +14,8 @@ import type { StormyFleet } from "./stormy-fleet.ts";
 export interface StormPeople {
   /** Everybody stops, and says which sessions live and which do not, by trying each once more. */
   stop(): Promise<void>;
+  /** They go home at once, and say nothing. */
+  abandon(): void;
 }
 
 interface Answer {
@@ -41,12 +43,17 @@ export async function startStormPeople(options: {
 }): Promise<StormPeople> {
   const { database, fleet, ledger, random } = options;
   let stopped = false;
+  let abandoned = false;
   let turn = 0;
 
   async function ask(path: string, init: RequestInit): Promise<Answer> {
     let lost = 0;
     const beganMs = Date.now();
-    for (const deadlineMs = Date.now() + patienceMs; Date.now() < deadlineMs; await pause(100)) {
+    for (
+      const deadlineMs = Date.now() + patienceMs;
+      Date.now() < deadlineMs && !abandoned;
+      await pause(100)
+    ) {
       const members = fleet.serving();
       turn += 1;
       const member = members[turn % members.length];
@@ -164,8 +171,16 @@ export async function startStormPeople(options: {
     }
   }
 
-  const lives = Array.from({ length: options.people }, live);
+  const names = Array.from({ length: options.people }, () => `person-${randomUUID()}`);
+  await manageAccounts(database.url, async (accounts) => {
+    for (const username of names) await accounts.add(username, alice.password, ["orders:read"]);
+  });
+  const lives = names.map(live);
   return {
+    abandon() {
+      stopped = true;
+      abandoned = true;
+    },
     async stop() {
       stopped = true;
       await Promise.all(lives);

@@ -98,7 +98,7 @@ export async function startStorm(options: StormOptions): Promise<Storm> {
       onToken: checks.check,
     });
     const watch = setInterval(() => void watchSignatures().catch(() => undefined), 20_000);
-    closing.push(() => clearInterval(watch));
+    closing.push(people.abandon, checks.abandon, () => clearInterval(watch));
     return {
       ...{ fleet, front, ledger, random, database, close },
       faults: createFaults({ database, fleet, ledger, random }),

@@ -68,6 +68,19 @@ test("a key is mature, and may be lent, once it has been public for the propagat
   expect(ring.canLend("another's")).toBe(false);
 });
 
+test("a mature key that retires before the statement may come is not enough where the next is too new", () => {
+  const { ring, add, setTime } = setUp(60 * second);
+  add(0);
+  const next = { activatesAtMs: 200 * second, retiresAtMs: 300 * second, expiresAtMs: 360 * second };
+  add(0, { ...next, publishedAtMs: 190 * second });
+  setTime(197.999);
+  expect(ring.offer().isMature).toBe(true);
+  setTime(198);
+  expect(ring.offer().isMature).toBe(false);
+  add(0, { ...next, publishedAtMs: 100 * second });
+  expect(ring.offer().isMature).toBe(true);
+});
+
 test("the next key is offered before it is active, but does not make the ring ready", () => {
   const { ring, add, setTime } = setUp();
   const kid = add(0);
