@@ -32,7 +32,7 @@ export async function startOwnServer(options: {
   const opened = await openCluster({ directory, environment: process.env, log: silent });
   const environment = { ...opened.runner.environment, ...options.environment };
   const cluster = { ...opened, runner: { ...opened.runner, environment } };
-  const settings = { synchronous_commit: "off", max_connections: "100", ...options.settings };
+  const settings = { fsync: "off", max_connections: "100", ...options.settings };
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   let server: RunningServer | undefined;
 
