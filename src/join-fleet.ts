@@ -25,6 +25,7 @@ import { createPool, endPool, type Pool, servingTimeouts } from "./postgres/pool
 import { prune } from "./postgres/prune.ts";
 import { createRevocationStore } from "./postgres/revocations.ts";
 import { loanChannel } from "./postgres/signature-loans.ts";
+import { createSigningChoice } from "./postgres/signing-choice.ts";
 import { createPublishedKeyStore, type KeyAdministrationStore } from "./postgres/signing-keys.ts";
 import {
   createClockReporter,
@@ -36,6 +37,7 @@ import {
 } from "./report.ts";
 import { createRevocationLog, type RevocationLog } from "./revocation/revocation-log.ts";
 import { createSignatureLoans, type SignatureLoans } from "./signature-loans.ts";
+import { createIssueCheck } from "./tokens/issue-check.ts";
 
 export interface FleetOptions {
   readonly config: Config;
@@ -128,6 +130,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     async onState(state: FleetState) {
       await Promise.all([follow(state.directoryVersion), revocations.follow(state)]);
       reportSync();
+      void issueCheck.look();
       const snapshot = directory.snapshot();
       if (snapshot === lastSnapshot) return;
       lastSnapshot = snapshot;
@@ -171,12 +174,18 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
   const duplicated = new Promise<void>((resolve) => {
     onDuplicated = resolve;
   });
-  /** Whether those who could lend are alive is for the issuing statement to find: it has to be able to ask them. */
-  function canIssue(): boolean {
-    if (!directory.isLoaded()) return false;
-    if (ring.offer().isMature) return true;
-    return loans.borrower.knowsLenders() ? listener.isHearing() : ring.canSign();
-  }
+  const issueCheck = createIssueCheck({
+    signer: ring,
+    borrower: loans.borrower,
+    nowMs: () => Math.round(clock.nowMs()),
+    findsKey: createSigningChoice(pool, {
+      instanceId: instance.id,
+      propagationDelayMs,
+      accessTokenTtlMs: config.accessTokenTtlMs,
+      verifyGraceMs: config.verifyGraceMs,
+    }),
+  });
+  const canIssue = () => directory.isLoaded() && issueCheck.canIssue();
   const background = createBackground({
     instance,
     instances,
