@@ -14,6 +14,11 @@ export const account = { username: "bench", password: "a password for benchmarks
 
 /** `settings` are environment variables; logs are written as in production, and thrown away. */
 export async function withInstance(settings, work) {
+  await withInstances(1, settings, ([url]) => work(url));
+}
+
+/** Started one after the other, on one database; `work` is given their urls. */
+export async function withInstances(count, settings, work) {
   const directory = mkdtempSync(join(tmpdir(), "keyfleet-bench-"));
   chmodSync(directory, 0o711);
   const postgres = await startEmbeddedPostgres({ directory, environment: process.env });
@@ -28,20 +33,29 @@ export async function withInstance(settings, work) {
   };
   await run(["migrate"], environment);
   await run(["accounts", "add", account.username, "--scope", "orders:read"], environment, account.password);
-  const child = spawn(process.execPath, [...secureHeapFlags, mainPath, "serve", "--no-banner"], {
-    env: environment,
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
-  });
+  const instances = [];
   try {
-    const { port } = await told(child, "listening");
-    await told(child, "ready");
-    await work(`http://127.0.0.1:${port}`);
+    for (let started = 0; started < count; started += 1) instances.push(await start(environment));
+    await work(instances.map(({ url }) => url));
   } finally {
-    child.kill();
-    await new Promise((resolve) => child.once("exit", resolve));
+    for (const { child } of instances) {
+      child.kill();
+      await new Promise((resolve) => child.once("exit", resolve));
+    }
     await postgres.stop();
     rmSync(directory, { recursive: true });
   }
+}
+
+async function start(env) {
+  const child = spawn(process.execPath, [...secureHeapFlags, mainPath, "serve", "--no-banner"], {
+    env,
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
+  const ready = told(child, "ready");
+  const { port } = await told(child, "listening");
+  await ready;
+  return { child, url: `http://127.0.0.1:${port}` };
 }
 
 function told(child, type) {

@@ -18,12 +18,17 @@ alter type keyfleet.issuer
   add attribute avoided uuid[],
   add attribute hearing boolean;
 
--- A beat comes every 5 s. Three that are missing are silence; a minute of it is death.
+-- A beat comes every 5 s. Three that are missing are silence; a minute of it is death. One that lies ahead was given
+-- before the clock was set back, and tells as little as an old one.
 create function keyfleet.is_silent(p_heartbeat_at timestamptz, p_now timestamptz) returns boolean
-language sql immutable as $$ select p_heartbeat_at <= p_now - interval '15 seconds' $$;
+language sql immutable as $$
+  select p_heartbeat_at not between p_now - interval '15 seconds' and p_now + interval '15 seconds'
+$$;
 
 create function keyfleet.is_dead(p_heartbeat_at timestamptz, p_now timestamptz) returns boolean
-language sql immutable as $$ select p_heartbeat_at <= p_now - interval '60 seconds' $$;
+language sql immutable as $$
+  select p_heartbeat_at not between p_now - interval '60 seconds' and p_now + interval '60 seconds'
+$$;
 
 -- Whether an instance was itself here all that time, and so may judge another's silence: after an outage all are silent.
 create function keyfleet.is_connected_for(p_instance_id uuid, p_duration interval, p_now timestamptz) returns boolean
@@ -115,19 +120,6 @@ begin
     order by k.published_at, k.kid limit 1 for share;
 end $$;
 
--- Whole milliseconds, cut off as an instance reads them: rounded, a token of the last half millisecond of a second
--- would be on record a second later than it says, and be taken for forged.
-create or replace function keyfleet.record_token(
-  p_issuer keyfleet.issuer, p_jti text, p_session_id uuid, p_kid text,
-  p_client_id text, p_audience text, p_scope text, p_now timestamptz
-) returns void language sql as $$
-  insert into keyfleet.issued_tokens
-    (jti, session_id, kid, instance_id, client_id, audience, scope, issued_at, expires_at)
-  values
-    (p_jti, p_session_id, p_kid, (p_issuer).instance_id, p_client_id, p_audience, p_scope,
-     date_trunc('milliseconds', p_now), date_trunc('milliseconds', p_now) + (p_issuer).token_ttl)
-$$;
-
 -- A login whose signature could not be had leaves nothing behind: nobody was given the session.
 create function keyfleet.abandon_session(p_session_id uuid, p_jti text) returns void language plpgsql as $$
 begin
@@ -150,9 +142,23 @@ create function keyfleet.renew_refresh_grace(
       and p_next.rotated_at between s.rotated_at and pg_catalog.clock_timestamp() + interval '500 milliseconds'
 $$;
 
--- A sign of life. Outcomes: alive; unknown: no such row; ended: stopped or revoked; duplicated: another process beats
--- under this id, whose keys both may hold, so it is ended. A row that is older than p_last_beat_at, and so of a restored
--- backup, is no other process.
+-- Begins another epoch, for records of tokens may be gone that were there at p_known_at. False where one has begun since:
+-- the whole fleet notices a restored backup, one after the other.
+create function keyfleet.begin_epoch_after(p_known_at timestamptz, p_seen_number bigint) returns boolean
+language plpgsql as $$
+begin
+  update keyfleet.fleet_state set
+    epoch = replace(gen_random_uuid()::text, '-', ''),
+    complete_since = pg_catalog.clock_timestamp(),
+    revocation_number = greatest(revocation_number, p_seen_number),
+    cluster_identity = keyfleet.cluster_identity()
+    where complete_since <= p_known_at;
+  return found;
+end $$;
+
+-- A sign of life. Outcomes: alive; unknown: no such row; revoked; stopped; duplicated: another process beats under this
+-- id, whose keys both may hold, so it is stopped. A row that is older than p_last_beat_at is of a restored backup, and no
+-- other process.
 create function keyfleet.beat(
   p_instance_id uuid, p_expected text, p_beat text, p_last_beat_at timestamptz, p_listening boolean,
   out outcome text, out beat_at timestamptz
@@ -161,13 +167,21 @@ declare
   i keyfleet.instances;
 begin
   select * into i from keyfleet.instances where id = p_instance_id for update;
-  if not found then outcome := 'unknown'; return; end if;
-  if i.stopped_at is not null or i.revoked_at is not null then outcome := 'ended'; return; end if;
-  if i.beat not in (p_expected, p_beat) and (p_last_beat_at is null or i.heartbeat_at > p_last_beat_at) then
-    perform keyfleet.stop_instance(p_instance_id);
-    perform keyfleet.audit(('instance:' || p_instance_id, p_instance_id, null),
-      'instance_duplicated', null, null, null, null, null);
-    outcome := 'duplicated'; return;
+  if not found then
+    if p_last_beat_at is not null then perform keyfleet.begin_epoch_after(p_last_beat_at, 0); end if;
+    outcome := 'unknown'; return;
+  end if;
+  if i.revoked_at is not null then outcome := 'revoked'; return; end if;
+  if i.stopped_at is not null then outcome := 'stopped'; return; end if;
+  if i.beat not in (p_expected, p_beat) then
+    if i.heartbeat_at <= p_last_beat_at then
+      perform keyfleet.begin_epoch_after(p_last_beat_at, 0);
+    else
+      perform keyfleet.stop_instance(p_instance_id);
+      perform keyfleet.audit(('instance:' || p_instance_id, p_instance_id, null),
+        'instance_duplicated', null, null, null, null, null);
+      outcome := 'duplicated'; return;
+    end if;
   end if;
   outcome := 'alive';
   beat_at := date_trunc('milliseconds', pg_catalog.clock_timestamp());
@@ -276,8 +290,9 @@ end $$;
 
 -- Publishes a key, or finds that it is published already (the answer to a first try may have been lost). Places are
 -- counted after the lock, in a statement of its own: one that waited for the lock would count by an old snapshot.
--- Outcomes: published, clock_differs, instance_ended, no_place.
-create function keyfleet.publish_key(p_key keyfleet.signing_keys, p_max_signers integer)
+-- Outcomes: published, clock_differs, instance_ended, ring_revoked: the key was made in a memory that is suspect since;
+-- no_place.
+create function keyfleet.publish_key(p_key keyfleet.signing_keys, p_made_at timestamptz, p_max_signers integer)
 returns text language plpgsql as $$
 declare
   now_at timestamptz;
@@ -289,6 +304,9 @@ begin
   if found then return 'published'; end if;
   now_at := pg_catalog.clock_timestamp();
   if abs(extract(epoch from now_at - p_key.published_at)) > 0.5 then return 'clock_differs'; end if;
+  perform from keyfleet.signing_keys k
+    where k.instance_id = p_key.instance_id and k.revoked_at >= p_made_at;
+  if found then return 'ring_revoked'; end if;
   if exists (select from keyfleet.signing_keys k
     where k.instance_id = p_key.instance_id and k.revoked_at is null and keyfleet.key_retirement(k) > now_at)
   then
@@ -347,24 +365,16 @@ begin
   return cardinality(kids);
 end $$;
 
--- As confirm_epoch, and also where the instance's last sign of life is gone, and no epoch has begun since: then records
--- of tokens are gone too.
+-- As confirm_epoch, and also where the instance's last sign of life is gone.
 create function keyfleet.check_epoch(
   p_seen_number bigint, p_instance_id uuid, p_registering boolean, p_last_beat_at timestamptz
 ) returns boolean language plpgsql as $$
-declare
-  state keyfleet.fleet_state;
 begin
-  select * into state from keyfleet.fleet_state for update;
-  if state.complete_since > p_last_beat_at or p_last_beat_at is null or exists (select from keyfleet.instances i
-    where i.id = p_instance_id and i.heartbeat_at >= p_last_beat_at)
+  if p_last_beat_at is not null and not exists (select from keyfleet.instances i
+      where i.id = p_instance_id and i.heartbeat_at >= p_last_beat_at)
+    and keyfleet.begin_epoch_after(p_last_beat_at, p_seen_number)
   then
-    return keyfleet.confirm_epoch(p_seen_number, p_instance_id, p_registering);
+    return true;
   end if;
-  update keyfleet.fleet_state set
-    epoch = replace(gen_random_uuid()::text, '-', ''),
-    complete_since = pg_catalog.clock_timestamp(),
-    revocation_number = greatest(revocation_number, p_seen_number),
-    cluster_identity = keyfleet.cluster_identity();
-  return true;
+  return keyfleet.confirm_epoch(p_seen_number, p_instance_id, p_registering);
 end $$;

@@ -29,7 +29,7 @@ export interface App {
   /** Resolves when this instance can issue tokens. */
   readonly ready: Promise<void>;
   /** Resolves where another process runs under this instance's id: this one has to stop, and another to start. */
-  readonly duplicated: Promise<void>;
+  readonly ended: Promise<void>;
   /** Off the balancer for `drainMs`, then no more requests; lends for `lingerMs`; then the keys retire. Never throws. */
   stop(times: { readonly drainMs: number; readonly lingerMs: number }): Promise<void>;
 }
@@ -45,7 +45,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const server = await listen((request, response) => answer(request, response), config.host, config.port);
   const issuer = config.issuer ?? `http://localhost:${server.port}`;
   const fleet = joinFleet(options, issuer, metrics);
-  const { directory, revocations, clock } = fleet;
+  const { directory, revocations } = fleet;
   const hasher = createPasswordHasher({
     workerUrl: options.passwordWorkerUrl,
     cost: config.bcryptCost,
@@ -55,7 +55,6 @@ export async function startApp(options: AppOptions): Promise<App> {
   const services = createServices({ config, secrets, logger, metrics, fleet, hasher, issuer });
   const revocationStream = createRevocationStream({
     log: revocations,
-    clock,
     limit: config.streamLimit,
     limitPerAddress: streamsPerAddress,
     onDropped: () => metrics.streamDrops.inc(),
@@ -97,7 +96,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     metricsPort: metricsServer.port,
     issuer,
     ready: fleet.start(),
-    duplicated: fleet.duplicated,
+    ended: fleet.ended,
     async stop({ drainMs, lingerMs }) {
       draining = true;
       logger.info({ drain_ms: drainMs }, "draining");

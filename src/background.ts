@@ -4,7 +4,7 @@ import { createTask } from "node-cron";
 import { minuteMs, secondMs } from "./clock.ts";
 import type { FleetSync } from "./fleet/fleet-sync.ts";
 import type { Heartbeat } from "./fleet/heartbeat.ts";
-import { heartbeatEveryMs, type Instance, type InstanceStore } from "./fleet/instance.ts";
+import { type BeatOutcome, heartbeatEveryMs, type Instance, type InstanceStore } from "./fleet/instance.ts";
 import type { KeyRotation } from "./keys/key-rotation.ts";
 import type { Logger } from "./logger.ts";
 import { createOutcomeReporter, type OutcomeReporter } from "./report.ts";
@@ -28,8 +28,9 @@ export interface BackgroundOptions {
   migrate(): Promise<void>;
   prune(): Promise<void>;
   onLost(instanceIds: readonly string[]): void;
-  /** Another process runs under this instance's id. */
-  onDuplicated(): void;
+  onBeat(outcome: Exclude<BeatOutcome, "unknown">): void;
+  /** Another process runs under this instance's id, or found this one doing so. */
+  onEnded(why: "duplicated" | "stopped"): void;
 }
 
 const rotationEveryMs = 250;
@@ -57,7 +58,9 @@ export function createBackground(options: BackgroundOptions): Background {
   }
 
   async function beat(): Promise<void> {
-    if ((await heartbeat.beat()) === "duplicated") options.onDuplicated();
+    const outcome = await heartbeat.beat();
+    options.onBeat(outcome);
+    if (outcome === "duplicated" || outcome === "stopped") options.onEnded(outcome);
   }
 
   async function lookForLost(): Promise<void> {

@@ -54,7 +54,7 @@ export function readConfig(environment: Environment, nowMs: number): ReadConfig 
   const { values, problems } = readValues(environment);
   const production = environment["NODE_ENV"] === "production";
   problems.push(
-    ...(production ? missingInProduction(values) : []),
+    ...(production ? missingInProduction(environment, values.issuer) : []),
     ...contradictions(values, production, nowMs),
   );
   const maxSigners = fittingSigners(values, environment, nowMs, problems);
@@ -104,13 +104,14 @@ function readSecretFile(path: string | undefined, problems: string[]): Buffer | 
   }
 }
 
-function missingInProduction(values: Partial<Values>): string[] {
-  const problems: string[] = [];
-  if (values.databaseUrl === undefined) problems.push("DATABASE_URL is required in production");
-  if (values.issuer === undefined) problems.push("ISSUER is required in production");
-  else if (!values.issuer.startsWith("https:")) problems.push("ISSUER must be an https url in production");
-  if (values.fleetSecret === undefined && values.fleetSecretFile === undefined) {
-    problems.push("FLEET_SECRET or FLEET_SECRET_FILE is required in production");
+/** What is set, and wrong, has its own line already. */
+function missingInProduction(environment: Environment, issuer: string | undefined): string[] {
+  const needed = [["DATABASE_URL"], ["ISSUER"], ["FLEET_SECRET", "FLEET_SECRET_FILE"]];
+  const problems = needed
+    .filter((names) => !names.some((name) => environment[name]))
+    .map((names) => `${names.join(" or ")} is required in production`);
+  if (issuer !== undefined && !issuer.startsWith("https:")) {
+    problems.push("ISSUER must be an https url in production");
   }
   return problems;
 }
@@ -207,17 +208,14 @@ function weaknesses(config: Config): string[] {
       `KEY_PROPAGATION_DELAY is under ${least}: consumers behind a cache may reject valid tokens`,
     );
   }
-  for (const [name, text] of [
-    ["DATABASE_URL", config.databaseUrl],
-    ["DATABASE_LISTEN_URL", config.databaseListenUrl],
-  ] as const) {
-    if (
-      config.production &&
-      text !== undefined &&
-      new URL(text).searchParams.get("sslmode") !== "verify-full"
-    ) {
-      warnings.push(`${name} has no sslmode=verify-full: the database's identity is not verified`);
-    }
+  const { databaseUrl, databaseListenUrl } = config;
+  const isUnverified = (text: string | undefined) =>
+    text !== undefined && new URL(text).searchParams.get("sslmode") !== "verify-full";
+  const warnUnverified = (name: string) =>
+    warnings.push(`${name} has no sslmode=verify-full: the database's identity is not verified`);
+  if (config.production && isUnverified(databaseUrl)) warnUnverified("DATABASE_URL");
+  if (config.production && databaseListenUrl !== databaseUrl && isUnverified(databaseListenUrl)) {
+    warnUnverified("DATABASE_LISTEN_URL");
   }
   return warnings;
 }

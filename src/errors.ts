@@ -1,6 +1,6 @@
 /** The closed table of what can be refused; `http/error-response.ts` alone knows how HTTP says it. */
 
-/** Every code with its meaning; README's table is compared with this one by a test. */
+/** Every code with its meaning; the table in docs/http.md is compared with this one by a test. */
 export const errorMeanings = {
   invalid_request: "The request is malformed: a member is missing, repeated, of the wrong type or too long.",
   invalid_grant: "The refresh token is unknown, expired, used up, or of another client.",

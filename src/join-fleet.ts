@@ -62,10 +62,10 @@ export interface FleetMembership {
   start(): Promise<void>;
   /** Whether a token could be issued, were the database there: by a key of its own, or by another's signature. */
   canIssue(): boolean;
-  /** Whether an absent record proves that a token was never issued: not while the database may have gone back in time. */
-  trustsRecords(): boolean;
-  /** Resolves where another process is seen under this instance's id: it has to end, and another to begin. */
-  readonly duplicated: Promise<void>;
+  /** Finds out whether the database has gone back in time, and has another epoch begin where it has. */
+  confirmRecords(): Promise<void>;
+  /** Resolves where another process was seen under this instance's id: it has to end, and another to begin. */
+  readonly ended: Promise<void>;
   refreshGauges(): void;
   /** Publishes no more keys, and lends for so long, or until the fleet can do without. Never throws. */
   linger(durationMs: number): Promise<void>;
@@ -93,6 +93,9 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
   const propagationDelayMs = config.keyPropagationDelayMs;
   const ring = createKeyRing({ clock, verifyGraceMs: config.verifyGraceMs, propagationDelayMs });
   const report = createFleetReporter(logger, metrics);
+  const reportKey = createKeyReporter(logger, metrics);
+  /** Revoked: nothing is issued here any more. A row that was lost with a restored backup is back with the next beat. */
+  let isBarred = false;
   const reportSize = createDirectorySizeReporter(logger, metrics);
   const { directory, follow } = createDirectoryFollower({
     clock,
@@ -164,15 +167,18 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       return found.status === "unknown" ? undefined : found.key;
     },
     collectGarbage: createGarbageCollector(),
-    onEvent: createKeyReporter(logger, metrics),
+    onEvent(event) {
+      reportKey(event);
+      if (event.type === "refused" && event.reason === "instance_ended") isBarred = true;
+    },
   });
   const loans = createSignatureLoans({
     ...{ config, issuer, instanceId: instance.id, pool, secrets, clock, ring, directory, logger, metrics },
     isHearing: () => listener.isHearing(),
   });
-  let onDuplicated = () => {};
-  const duplicated = new Promise<void>((resolve) => {
-    onDuplicated = resolve;
+  let onEnded = () => {};
+  const ended = new Promise<void>((resolve) => {
+    onEnded = resolve;
   });
   const issueCheck = createIssueCheck({
     signer: ring,
@@ -185,7 +191,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       verifyGraceMs: config.verifyGraceMs,
     }),
   });
-  const canIssue = () => directory.isLoaded() && issueCheck.canIssue();
+  const canIssue = () => directory.isLoaded() && !isBarred && issueCheck.canIssue();
   const background = createBackground({
     instance,
     instances,
@@ -195,9 +201,12 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     logger,
     canIssue,
     onLost: report.onLost,
-    onDuplicated() {
-      report.onDuplicated();
-      onDuplicated();
+    onBeat(outcome) {
+      isBarred = outcome !== "alive";
+    },
+    onEnded(why) {
+      report.onEnded(why);
+      onEnded();
     },
     async migrate() {
       const applied = await migrate({ url: options.databaseListenUrl });
@@ -240,8 +249,11 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     start: () => background.start(),
     loans,
     canIssue,
-    trustsRecords: () => !epochGuard.isDoubtful(),
-    duplicated,
+    async confirmRecords() {
+      if (epochGuard.isDoubtful()) await sync.syncOnce();
+      await heartbeat.beat();
+    },
+    ended,
     refreshGauges() {
       metrics.signer.set(ring.canSign() ? 1 : 0);
       metrics.fleetSyncAge.set(sync.ageMs() / secondMs);

@@ -55,7 +55,7 @@ export function createMetrics() {
     }),
     signatureLoans: new Counter({
       name: "keyfleet_signature_loans_total",
-      help: "Signatures borrowed, unanswered, answered falsely; lent, and refused to others",
+      help: "Signatures borrowed, unsent, unanswered, answered falsely; lent, and refused to others",
       labelNames: ["outcome"],
       registers,
     }),

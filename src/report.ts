@@ -38,21 +38,28 @@ export function createClockReporter(logger: Logger, metrics: Metrics): (event: C
   };
 }
 
+/** A refused key is tried again all the time: the refusal is told once, until a key is published or it has another reason. */
 export function createKeyReporter(logger: Logger, metrics: Metrics): (event: KeyEvent) => void {
-  let isPlaceless = false;
+  let told: string | undefined;
+  const tellOnce = (reason: string, tell: () => void) => {
+    if (reason !== told) tell();
+    told = reason;
+  };
   return (event) => {
     metrics.keyEvents.inc({ event: event.type });
-    if (event.type === "placeless" && !isPlaceless)
-      logger.info("others publish keys: this instance borrows their signatures");
-    isPlaceless = event.type === "placeless";
     if (event.type === "published") {
+      told = undefined;
       const { kid, activatesAtMs, retiresAtMs } = event.key;
       const times = { activates_at: toIsoTime(activatesAtMs), retires_at: toIsoTime(retiresAtMs) };
       logger.info({ kid, ...times }, "published a signing key");
     } else if (event.type === "dropped")
       logger.info({ kid: event.kid }, "dropped the private half of a retired key");
-    else if (event.type === "refused")
-      logger.warn({ reason: event.reason }, "the database refused a signing key");
+    else if (event.type === "placeless")
+      tellOnce("placeless", () => logger.info("others publish keys: this instance borrows their signatures"));
+    else
+      tellOnce(event.reason, () =>
+        logger.warn({ reason: event.reason }, "the database refused a signing key"),
+      );
   };
 }
 
@@ -89,7 +96,7 @@ export function createDirectorySizeReporter(
 
 export interface FleetReporter {
   onLost(instanceIds: readonly string[]): void;
-  onDuplicated(): void;
+  onEnded(why: "duplicated" | "stopped"): void;
   onRestored(rows: number): void;
 }
 
@@ -100,9 +107,9 @@ export function createFleetReporter(logger: Logger, metrics: Metrics): FleetRepo
       for (const instance of instanceIds)
         logger.warn({ instance }, "an instance has been silent for a minute: its keys are retired");
     },
-    onDuplicated() {
+    onEnded(why) {
       metrics.duplicatedInstances.inc();
-      logger.error("another process runs under this instance's id: both begin anew, with new keys");
+      logger.error({ why }, "another process runs under this instance's id: both begin anew, with new keys");
     },
     onRestored(rows) {
       metrics.directoryRestoredKeys.inc(rows);

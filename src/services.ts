@@ -108,7 +108,7 @@ export function createServices(options: ServiceOptions): Services {
     verify,
     store: createIssuedTokenStore(pool),
     audit,
-    trustsRecords: () => fleet.trustsRecords(),
+    confirmRecords: () => fleet.confirmRecords(),
     onForgery: createForgeryReporter(logger, metrics, async (kid) => {
       if (config.forgeryResponse === "alarm") return;
       const found = directory.find(kid);

@@ -80,12 +80,24 @@ function url(name: string, takes: string, isRight: (url: URL, text: string) => b
   );
 }
 
-const isPostgres = ({ protocol }: URL) => protocol === "postgres:" || protocol === "postgresql:";
+const printable = /^[\x21-\x7e]{1,200}$/;
 
-/** An issuer is compared as a string by everyone: no query, no fragment, and no slash at its end (RFC 8414 §2). */
-function isIssuer({ protocol, search, hash, username, password }: URL, text: string): boolean {
-  const hasOnlyPath = search === "" && hash === "" && username === "" && password === "";
-  const isPlain = hasOnlyPath && !text.endsWith("/") && text.length <= 200;
+/** Its parts are percent-decoded by who connects, which throws at what is none: at every attempt. */
+function isPostgres({ protocol, username, password, hostname, pathname }: URL): boolean {
+  try {
+    decodeURIComponent(username + password + hostname + pathname);
+  } catch {
+    return false;
+  }
+  return protocol === "postgres:" || protocol === "postgresql:";
+}
+
+/**
+ * An issuer is compared as a string by everyone: no query, no fragment, and no slash at its end (RFC 8414 §2), not
+ * even an empty one, and nothing that a parser would drop silently.
+ */
+function isIssuer({ protocol, username, password }: URL, text: string): boolean {
+  const isPlain = printable.test(text) && !/[?#]|\/$/.test(text) && username === "" && password === "";
   return isPlain && (protocol === "https:" || protocol === "http:");
 }
 
@@ -101,7 +113,6 @@ export function parseSecret(text: string): Buffer | undefined {
 }
 
 const secretTakes = "32 bytes or more in base64 or base64url";
-const printable = /^[\x21-\x7e]{1,200}$/;
 const pathText = (text: string) => (text !== "" && !text.includes("\0") ? text : undefined);
 const printableText = (text: string) => (printable.test(text) ? text : undefined);
 const proxyName = /^(loopback|linklocal|uniquelocal)$/;

@@ -36,6 +36,7 @@ export function createSignatureLoans(deps: {
   const { config, secrets, clock, ring, directory, logger, metrics } = deps;
   const store = createSignatureLoanStore(deps.pool);
   const reportLending = createOutcomeReporter(logger, "lending signatures");
+  const reportBorrowing = createOutcomeReporter(logger, "borrowing signatures");
   const count = (outcome: string) => metrics.signatureLoans.inc({ outcome });
   const borrower = createSignatureBorrower({
     instanceId: deps.instanceId,
@@ -48,7 +49,7 @@ export function createSignatureLoans(deps: {
     isHearing: deps.isHearing,
     onLoan(outcome, lenderId) {
       count(outcome);
-      if (outcome !== "borrowed") logger.warn({ lender: lenderId, outcome }, "a signature was not lent");
+      reportBorrowing(outcome === "borrowed" ? undefined : new Error(`${outcome}: instance ${lenderId}`));
     },
   });
   const lend = createLendSignature({

@@ -74,6 +74,15 @@ describe("settings", () => {
     ]);
   });
 
+  test("that production needs and that are wrong have one line each", () => {
+    const wrong = { DATABASE_URL: "x", ISSUER: "x", FLEET_SECRET: "x" };
+    expect(problemsOf({ NODE_ENV: "production", ...wrong })).toEqual([
+      expect.stringMatching(/^DATABASE_URL must be/),
+      expect.stringMatching(/^ISSUER must be/),
+      expect.stringMatching(/^FLEET_SECRET must be/),
+    ]);
+  });
+
   test.each([
     ["PORT", "65536"],
     ["PORT", "8080.5"],
@@ -89,6 +98,9 @@ describe("settings", () => {
     ["KEY_ROTATION_SCHEDULE", "0 0 30 2 *"],
     ["ISSUER", "https://id.example/"],
     ["ISSUER", "https://id.example?x=1"],
+    ["ISSUER", "https://id.example?"],
+    ["ISSUER", "https://id.example#"],
+    ["ISSUER", "https://id.exa\tmple"],
     ["ISSUER", "ftp://id.example"],
     ["ISSUER", "https://user@id.example"],
     ["FLEET_SECRET", "c2hvcnQ"],
@@ -101,6 +113,8 @@ describe("settings", () => {
     ["AUDIENCES", "https://a b"],
     ["SIGNING_ALG", "RS256"],
     ["DATABASE_URL", "mysql://db.example"],
+    ["DATABASE_URL", "postgres://db.example/%zz"],
+    ["DATABASE_URL", "postgres://keyfleet:%zz@db.example/keyfleet"],
     ["LOG_LEVEL", "loud"],
     ["METRICS_PORT", "8080"],
   ])("%s=%s is one problem that names it", (name, value) => {
@@ -183,10 +197,9 @@ describe("settings that contradict each other", () => {
 
   test("a database whose identity is not verified is warned of in production", () => {
     const environment = { ...production, DATABASE_URL: "postgres://db.example/x?sslmode=require" };
-    expect(readConfig(environment, nowMs).warnings).toEqual([
-      expect.stringContaining("DATABASE_URL"),
-      expect.stringContaining("DATABASE_LISTEN_URL"),
-    ]);
+    expect(readConfig(environment, nowMs).warnings).toEqual([expect.stringMatching(/^DATABASE_URL /)]);
+    const another = { ...production, DATABASE_LISTEN_URL: "postgres://db.example/x" };
+    expect(readConfig(another, nowMs).warnings).toEqual([expect.stringMatching(/^DATABASE_LISTEN_URL /)]);
   });
 
   test("a secret and a secret's file exclude each other", () => {

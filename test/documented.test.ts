@@ -71,6 +71,20 @@ test("every code of the verifier is documented with its message", () => {
   expect(documented.map(([code, message]) => [code, message])).toEqual(expected);
 });
 
+test("every guard of an invariant is documented with its file and its test", () => {
+  const rows = read("docs/invariants.md").split("\n");
+  const guards = JSON.parse(read("test/guards/guards.json")) as Record<
+    "invariant" | "file" | "from" | "test",
+    string
+  >[];
+  for (const { invariant, file, from, test: path } of guards) {
+    const row = rows.find((line) => line.startsWith(`| ${invariant} |`)) ?? "";
+    expect(row).toContain(`\`${file}\``);
+    expect(row).toContain(`\`${path}\``);
+    expect(read(file)).toContain(from);
+  }
+});
+
 describe("links and paths", () => {
   const documents = ["README.md", ...readdirSync(new URL("docs/", root)).map((name) => `docs/${name}`)];
 

@@ -116,7 +116,8 @@ export function createAccountManagement(deps: AccountManagementDependencies): Ac
       return insert({ ...newAccount, id, username, password: encrypted, scopes: readScopes(scopes) });
     },
     async import({ username: typedUsername, scopes, bcryptHash }) {
-      if (!bcryptHashPattern.test(bcryptHash)) throw refusedInput("the hash is not a bcrypt hash");
+      if (!bcryptHashPattern.test(bcryptHash))
+        throw refusedInput("the hash is not a bcrypt hash of cost 4 to 15");
       const id = randomUUID();
       const hash: PasswordHash = { scheme: "bcrypt", hash: bcryptHash.replace(/^\$2y/, "$2b") };
       const facts = { ...newAccount, id, username: readUsername(typedUsername), scopes: readScopes(scopes) };

@@ -5,7 +5,8 @@ import type { Command } from "commander";
 import type { Account } from "../accounts/account.ts";
 import type { AccountManagement } from "../accounts/manage-accounts.ts";
 import type { Environment } from "../config.ts";
-import { isoTime, printRows } from "./output.ts";
+import { Refusal } from "../errors.ts";
+import { isoTime, printable, printRows } from "./output.ts";
 import { readNewPassword } from "./prompt.ts";
 import { withAccounts, withWorkspace } from "./workspace.ts";
 
@@ -108,9 +109,29 @@ function changeOneOrAll(
     .action(async (name: string | undefined, { all = false }: { all?: boolean }) => {
       if ((name === undefined) === !all) command.error("give either a name or --all");
       await manage(async (management) => {
-        const listed = name === undefined ? await management.list() : [];
-        const names = name === undefined ? listed.map(({ account }) => account.username) : [name];
-        for (const each of names) report(done, await act(management, each));
+        if (name === undefined) await changeAll(management, done, act);
+        else report(done, await act(management, name));
       });
     });
+}
+
+/** Goes on past an account that is refused, such as a row that no instance wrote: it must not shield the others. */
+async function changeAll(
+  management: AccountManagement,
+  done: string,
+  act: (management: AccountManagement, name: string) => Promise<Account>,
+): Promise<void> {
+  let refused = 0;
+  for (const { account } of await management.list()) {
+    try {
+      report(done, await act(management, account.username));
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      refused += 1;
+      console.error(`${printable(account.username)}: ${error.message}`);
+    }
+  }
+  if (refused > 0) {
+    throw new Refusal("invalid_request", { description: `${refused} of them were left as they were` });
+  }
 }

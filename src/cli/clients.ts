@@ -47,7 +47,7 @@ export function addClientsCommand(program: Command, environment: Environment): v
     });
   clients
     .command("remove <id>")
-    .description("refuses it from now on, and its tokens")
+    .description("refuses it from now on, and ends every session through it")
     .action(async (id: string) => {
       await manage((management) => management.remove(id));
       console.log(`removed ${id}`);

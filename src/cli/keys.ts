@@ -18,6 +18,8 @@ export function addKeysCommand(program: Command, environment: Environment): void
     .command("revoke <kid>")
     .description("revokes all keys of the process that made it; it goes on with new ones")
     .option("--yes", "without asking")
+    // One kid in 64 begins with a dash.
+    .allowUnknownOption()
     .action(async (kid: string, { yes = false }: { yes?: boolean }) => {
       await withWorkspace(environment, async ({ pool }) => {
         const key = await createPublishedKeyStore(pool).find(kid);

@@ -9,7 +9,7 @@ function cell(value: Row[string]): string {
 }
 
 /** Control characters of stored names must not reach a terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/[\p{Cc}\u2028\u2029]/gu, "\ufffd");
 }
 

@@ -74,7 +74,7 @@ async function serveOne(serving: Serving): Promise<void> {
     });
     await announce(app, serving, { until: signal, showBanner });
     // Another process under our id: whatever it knows of us, an instance that begins anew on these ports is another.
-    await Promise.race([signal, app.duplicated]);
+    await Promise.race([signal, app.ended]);
     const drainMs = signal.received() ? config.shutdownDrainMs : 0;
     await app.stop({ drainMs, lingerMs: signal.received() ? config.shutdownLingerMs : 0 });
     ports = { port: app.port, metricsPort: app.metricsPort };
@@ -91,7 +91,7 @@ async function announce(
   const { port, metricsPort, issuer, instanceId } = app;
   logger.info({ port, metrics_port: metricsPort, issuer, instance_id: instanceId }, "listening");
   tellParent({ type: "listening", port, metricsPort, issuer });
-  await Promise.race([app.ready, app.duplicated, until]);
+  await Promise.race([app.ready, app.ended, until]);
   if (until.received()) return;
   logger.info("ready to issue tokens");
   tellParent({ type: "ready", instanceId });

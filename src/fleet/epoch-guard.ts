@@ -14,7 +14,7 @@ export interface EpochGuard {
   readState(): Promise<FleetState>;
   /** Has the next reading look again: a new connection may lead to another server. */
   doubt(): void;
-  /** Whether that is still to come: until then an absent record proves nothing. */
+  /** Whether that is still to come. */
   isDoubtful(): boolean;
 }
 

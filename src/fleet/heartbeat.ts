@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type { BeatOutcome, Instance, InstanceStore } from "./instance.ts";
 
 export interface Heartbeat {
-  /** Throws what the store throws; an answer that was lost does no harm. */
+  /** Throws what the store throws; an answer that was lost does no harm. Asked meanwhile, it is the one under way. */
   beat(): Promise<Exclude<BeatOutcome, "unknown">>;
   /** When the last one was, by Postgres's clock; null before the first. */
   lastBeatAtMs(): number | null;
@@ -21,7 +21,9 @@ export function createHeartbeat(options: {
   let next: string | undefined;
   let lastBeatAtMs: number | null = null;
 
-  async function beat(): Promise<BeatOutcome> {
+  let running: Promise<Exclude<BeatOutcome, "unknown">> | undefined;
+
+  async function beatOnce(): Promise<BeatOutcome> {
     // Not from the process's cache of random bytes: the copy of a process has the same.
     next ??= randomUUID({ disableEntropyCache: true });
     const { outcome, beatAtMs } = await store.beat({
@@ -38,15 +40,22 @@ export function createHeartbeat(options: {
     return outcome;
   }
 
+  async function beat(): Promise<Exclude<BeatOutcome, "unknown">> {
+    const outcome = await beatOnce();
+    if (outcome !== "unknown") return outcome;
+    // Lost with a restored backup.
+    await store.register(instance);
+    expected = "";
+    const again = await beatOnce();
+    return again === "unknown" ? "stopped" : again;
+  }
+
   return {
-    async beat() {
-      const outcome = await beat();
-      if (outcome !== "unknown") return outcome;
-      // Lost with a restored backup.
-      await store.register(instance);
-      expected = "";
-      const again = await beat();
-      return again === "unknown" ? "ended" : again;
+    beat() {
+      running ??= beat().finally(() => {
+        running = undefined;
+      });
+      return running;
     },
     lastBeatAtMs: () => lastBeatAtMs,
   };

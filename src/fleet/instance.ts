@@ -24,8 +24,11 @@ export interface Beat {
   readonly listening: boolean;
 }
 
-/** `ended`: the row is stopped or revoked. `duplicated`: another process beats under this id; both have to begin anew. */
-export type BeatOutcome = "alive" | "unknown" | "ended" | "duplicated";
+/**
+ * `duplicated`: another process beats under this id, which is stopped for it; so is it `stopped` for that one. Both have to
+ * begin anew. `revoked`: it may publish no keys, and borrow none.
+ */
+export type BeatOutcome = "alive" | "unknown" | "revoked" | "stopped" | "duplicated";
 
 export interface InstanceStore {
   /** Writes the instance's row, or finds it there. */

@@ -34,9 +34,10 @@ export function createClientIdentification(deps: {
   readonly audit: AuditLog;
   readonly instanceId: string;
 }): ClientIdentification {
-  async function authenticate(request: Request, credentials: ClientCredentials): Promise<Client> {
+  /** Every client that is refused is on record, whatever it is refused for. */
+  async function recorded<Result>(request: Request, work: () => Promise<Result>): Promise<Result> {
     try {
-      return await deps.authenticateClient(credentials);
+      return await work();
     } catch (error) {
       if (error instanceof Refusal && error.code === "invalid_client") {
         deps.audit.record({ event: "client_refused", who: actingOf(request, deps.instanceId) });
@@ -45,13 +46,9 @@ export function createClientIdentification(deps: {
     }
   }
 
-  async function identify(
-    request: Request,
-    parameters: ClientParameters,
-    headers: readonly string[],
-  ): Promise<string> {
+  async function identify(parameters: ClientParameters, headers: readonly string[]): Promise<string> {
     const credentials = readCredentials(headers, parameters);
-    if (credentials !== undefined) return (await authenticate(request, credentials)).id;
+    if (credentials !== undefined) return (await deps.authenticateClient(credentials)).id;
     const { client_id: clientId = firstPartyClientId } = parameters;
     const isConfidential = clientId !== firstPartyClientId && (await deps.store.find(clientId)) !== undefined;
     if (isConfidential) throw new Refusal("invalid_client");
@@ -59,15 +56,16 @@ export function createClientIdentification(deps: {
   }
 
   return {
-    async authenticate(request, parameters) {
-      const credentials = readCredentials(authorizationHeaders(request.rawHeaders), parameters);
-      if (credentials === undefined) throw new Refusal("invalid_client");
-      return authenticate(request, credentials);
-    },
+    authenticate: (request, parameters) =>
+      recorded(request, async () => {
+        const credentials = readCredentials(authorizationHeaders(request.rawHeaders), parameters);
+        if (credentials === undefined) throw new Refusal("invalid_client");
+        return deps.authenticateClient(credentials);
+      }),
     identify: (request, parameters) =>
-      identify(request, parameters, authorizationHeaders(request.rawHeaders)),
+      recorded(request, () => identify(parameters, authorizationHeaders(request.rawHeaders))),
     identifyAtLogin: (request, parameters) =>
-      identify(request, parameters, authorizationHeaders(request.rawHeaders).filter(isBasic)),
+      recorded(request, () => identify(parameters, authorizationHeaders(request.rawHeaders).filter(isBasic))),
   };
 }
 

@@ -55,7 +55,7 @@ export function createLoginHandler(deps: LoginDependencies) {
     const tokens = await deps.startSession({ account, audience, scopes, origin, clientId });
 
     deps.onOutcome("success");
-    response.set("Cache-Control", "no-store").json(tokens);
+    response.set({ "Cache-Control": "no-store", Pragma: "no-cache" }).json(tokens);
   }
 
   return async (request: Request, response: Response): Promise<void> => {

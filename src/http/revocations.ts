@@ -1,8 +1,7 @@
 /** `GET /revocations` and `/revocations/stream`: what verifiers refuse, as a snapshot and as server-sent events. */
 
-import { createHash } from "node:crypto";
 import type { Request, Response } from "express";
-import { type Clock, secondMs, toNumericDate } from "../clock.ts";
+import { secondMs, toNumericDate } from "../clock.ts";
 import { Refusal, unavailable } from "../errors.ts";
 import { formatCursor, parseCursor, type RevocationSnapshot } from "../protocol/revocation-event.ts";
 import { type Revocation, toRevocationEvent } from "../revocation/revocation.ts";
@@ -16,17 +15,15 @@ export function createRevocationSnapshotHandler(log: RevocationLog) {
     const { epoch, number } = log.cursor();
     const { after } = request.query;
     const from = after === undefined ? 0 : numberAfter(after, epoch);
-    const events = log.after(from).map(toRevocationEvent);
+    const entries = log.after(from);
     const cursor = formatCursor({ epoch, number: Math.max(number, from) });
-    const snapshot: RevocationSnapshot = { cursor, as_of: toNumericDate(log.asOfMs()), events };
-    // Not of as_of, which rises all the time: the events are what a caller would fetch again.
-    const etag = `"${createHash("sha256")
-      .update(JSON.stringify([cursor, events]))
-      .digest("base64url")
-      .slice(0, 27)}"`;
-    response.set({ ETag: etag, "Cache-Control": "no-cache", "X-As-Of": String(snapshot.as_of) });
-    if (request.get("if-none-match") === etag) response.status(304).end();
-    else response.json(snapshot);
+    const asOf = toNumericDate(log.asOfMs());
+    // Not of as_of, which rises all the time. Up to one number entries only go, by expiry: as many are the same ones.
+    const etag = `"${from}-${cursor}-${entries.length}"`;
+    response.set({ ETag: etag, "Cache-Control": "no-cache", "X-As-Of": String(asOf) });
+    if (request.get("if-none-match") === etag) return void response.status(304).end();
+    const snapshot: RevocationSnapshot = { cursor, as_of: asOf, events: entries.map(toRevocationEvent) };
+    response.json(snapshot);
   };
 }
 
@@ -47,7 +44,6 @@ export interface RevocationStream {
 
 export interface RevocationStreamOptions {
   readonly log: RevocationLog;
-  readonly clock: Clock;
   /** Consumers in all, and from one address block. */
   readonly limit: number;
   readonly limitPerAddress: number;
@@ -57,13 +53,22 @@ export interface RevocationStreamOptions {
 const heartbeatEveryMs = secondMs;
 /** A consumer that leaves more than this unread is cut off rather than buffered for: it resumes by its last id. */
 const unreadMaxBytes = 1024 * 1024;
+/** Who has much to catch up is sent so many entries, and the next when they are read: a log for each would be much. */
+const catchUpEntries = 250;
+/** For how many heartbeats they may stay unread. */
+const catchUpBeats = 5;
 /** How long the end of a stream may stay unread. */
 const endingMs = 5 * secondMs;
 
 interface Consumer {
   readonly addressBlock: string;
-  /** What it has read elsewhere: this instance may be behind the one it comes from. */
-  readonly readNumber: number;
+  /**
+   * What it has been sent of what was there before it came. It may have read that elsewhere: this instance may be behind
+   * the one it comes from.
+   */
+  sentNumber: number;
+  /** Until it has been sent all of that: how many heartbeats ago it was sent the latest part. */
+  catchingUpBeats: number | undefined;
 }
 
 function formatEvent(entry: Revocation, epoch: string): string {
@@ -81,23 +86,53 @@ export function createRevocationStream(options: RevocationStreamOptions): Revoca
     const { epoch } = log.cursor();
     const events = entries.map((entry) => ({ number: entry.number, text: formatEvent(entry, epoch) }));
     const everything = Buffer.from(events.map(({ text }) => text).join(""));
-    for (const [response, { readNumber }] of consumers) {
-      const isAhead = readNumber >= (entries[0]?.number ?? 0);
-      const unread = isAhead ? events.filter(({ number }) => number > readNumber) : [];
+    for (const [response, { sentNumber, catchingUpBeats }] of consumers) {
+      if (catchingUpBeats !== undefined) continue;
+      const isAhead = sentNumber >= (entries[0]?.number ?? 0);
+      const unread = isAhead ? events.filter(({ number }) => number > sentNumber) : [];
       send(response, isAhead ? unread.map(({ text }) => text).join("") : everything);
     }
   });
   const heartbeat = setInterval(() => {
     const bytes = Buffer.from(`event: heartbeat\ndata: {"as_of":${toNumericDate(log.asOfMs())}}\n\n`);
-    for (const response of consumers.keys()) send(response, bytes);
+    for (const [response, consumer] of consumers) {
+      // No as_of before it has been sent all that was revoked until then.
+      if (consumer.catchingUpBeats === undefined) send(response, bytes);
+      else if (consumer.catchingUpBeats < catchUpBeats) consumer.catchingUpBeats += 1;
+      else drop(response);
+    }
   }, heartbeatEveryMs);
   heartbeat.unref();
 
+  function drop(response: Response): void {
+    options.onDropped();
+    response.destroy();
+  }
+
   function send(response: Response, bytes: Buffer | string): void {
-    if (response.writableLength > unreadMaxBytes) {
-      options.onDropped();
-      response.destroy();
-    } else response.write(bytes);
+    if (response.writableLength > unreadMaxBytes) drop(response);
+    else response.write(bytes);
+  }
+
+  /** Sends what it has missed, part after part; then it is ready, and hears of each entry as it comes. */
+  function catchUp(response: Response, consumer: Consumer): void {
+    while (consumers.has(response)) {
+      const { epoch, number } = log.cursor();
+      const part = log.after(consumer.sentNumber, catchUpEntries);
+      consumer.sentNumber = part.at(-1)?.number ?? consumer.sentNumber;
+      if (part.length < catchUpEntries) {
+        const cursor = formatCursor({ epoch, number: Math.max(number, consumer.sentNumber) });
+        const ready = `event: ready\nid: ${cursor}\ndata: {"as_of":${toNumericDate(log.asOfMs())}}\n\n`;
+        consumer.catchingUpBeats = undefined;
+        response.write(part.map((entry) => formatEvent(entry, epoch)).join("") + ready);
+        return;
+      }
+      consumer.catchingUpBeats = 0;
+      if (!response.write(part.map((entry) => formatEvent(entry, epoch)).join(""))) {
+        response.once("drain", () => catchUp(response, consumer));
+        return;
+      }
+    }
   }
 
   function endAll(): void {
@@ -129,15 +164,12 @@ export function createRevocationStream(options: RevocationStreamOptions): Revoca
         response.end();
         return;
       }
-      const { epoch, number } = log.cursor();
       const last = parseCursor(request.get("last-event-id") ?? "");
-      const readNumber = last?.epoch === epoch ? last.number : 0;
-      const missed = log.after(readNumber).map((entry) => formatEvent(entry, epoch));
-      const asOf = toNumericDate(log.asOfMs());
-      const cursor = formatCursor({ epoch, number: Math.max(number, readNumber) });
-      response.write(`${missed.join("")}event: ready\nid: ${cursor}\ndata: {"as_of":${asOf}}\n\n`);
-      consumers.set(response, { addressBlock: block, readNumber });
+      const sentNumber = last?.epoch === log.cursor().epoch ? last.number : 0;
+      const consumer: Consumer = { addressBlock: block, sentNumber, catchingUpBeats: undefined };
+      consumers.set(response, consumer);
       response.once("close", () => consumers.delete(response));
+      catchUp(response, consumer);
     },
     close() {
       closed = true;

@@ -14,19 +14,27 @@ export interface HttpServer {
 /** The address or the port cannot be listened on: a wrong setting. */
 export class ListenError extends Error {}
 
+/** In milliseconds, by Node's names. */
+export type ClientTimeouts = Readonly<
+  Record<"keepAliveTimeout" | "headersTimeout" | "requestTimeout" | "connectionsCheckingInterval", number>
+>;
+
+export const clientTimeouts: ClientTimeouts = {
+  // Longer than the idle timeout of common balancers (60 s), which otherwise reuse a connection that just closed.
+  keepAliveTimeout: 65_000,
+  headersTimeout: 10_000,
+  requestTimeout: 20_000,
+  connectionsCheckingInterval: 2_000,
+};
+
 /** Port 0 picks a free one. Throws `ListenError`. */
-export async function listen(listener: RequestListener, host: string, port: number): Promise<HttpServer> {
-  const server = createServer(
-    {
-      // Longer than the idle timeout of common balancers (60 s), which otherwise reuse a connection that just closed.
-      keepAliveTimeout: 65_000,
-      headersTimeout: 10_000,
-      requestTimeout: 20_000,
-      connectionsCheckingInterval: 2_000,
-      maxHeaderSize: 16 * 1024,
-    },
-    listener,
-  );
+export async function listen(
+  listener: RequestListener,
+  host: string,
+  port: number,
+  timeouts = clientTimeouts,
+): Promise<HttpServer> {
+  const server = createServer({ ...timeouts, maxHeaderSize: 16 * 1024 }, listener);
   server.maxRequestsPerSocket = 10_000;
   server.on("clientError", refuseUnparsed);
   server.on("checkExpectation", (_request, response) => {

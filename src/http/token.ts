@@ -65,7 +65,7 @@ export function createTokenHandler(deps: TokenDependencies) {
     try {
       const tokens = await grants[grantType](request, body);
       deps.onOutcome(grantType, "success");
-      response.set("Cache-Control", "no-store").json(tokens);
+      response.set({ "Cache-Control": "no-store", Pragma: "no-cache" }).json(tokens);
     } catch (error) {
       deps.onOutcome(grantType, error instanceof Refusal ? error.code : "error");
       throw error;

@@ -18,7 +18,7 @@ import { generateSigningKey, type SigningKey } from "./signing-key.ts";
 export type KeyEvent =
   | { readonly type: "published"; readonly key: PublishedKey }
   | { readonly type: "dropped"; readonly kid: string }
-  | { readonly type: "refused"; readonly reason: "clock_differs" | "instance_ended" }
+  | { readonly type: "refused"; readonly reason: "clock_differs" | "instance_ended" | "ring_revoked" }
   /** Others publish keys; this instance borrows signatures until one of them leaves. */
   | { readonly type: "placeless" };
 
@@ -56,26 +56,30 @@ const askForPlaceEveryMs = 5 * secondMs;
 export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
   const { clock, ring, store, secrets, alg, instanceId } = options;
   /** A key whose publication may or may not have been committed: tried again rather than replaced. */
-  let pending: SigningKey | undefined;
+  let pending: { readonly signingKey: SigningKey; readonly madeAtMs: number } | undefined;
   let running: Promise<void> | undefined;
   let stopped = false;
   let placelessUntilMs = Number.NEGATIVE_INFINITY;
 
+  function dropPending(): void {
+    pending?.signingKey.destroy();
+    pending = undefined;
+  }
+
   /** False where there was no place for it, and so for no other. */
   async function publish(times: KeyTimes): Promise<boolean> {
-    pending ??= generateSigningKey(alg);
-    const { kid, x } = pending;
+    pending ??= { signingKey: generateSigningKey(alg), madeAtMs: clock.nowMs() };
+    const { signingKey, madeAtMs } = pending;
+    const { kid, x } = signingKey;
     const publication: KeyPublication = { ...times, kid, x, alg, instanceId };
-    const result = await store.publish(
-      publication,
-      sealPublication(secrets, publication),
-      options.maxSigners,
-    );
+    const conditions = { maxSigners: options.maxSigners, madeAtMs };
+    const result = await store.publish(publication, sealPublication(secrets, publication), conditions);
     if (result.outcome === "no_place") {
       placelessUntilMs = clock.nowMs() + askForPlaceEveryMs * (0.75 + options.settings.jitter / 2);
       options.onEvent({ type: "placeless" });
       return false;
     }
+    if (result.outcome === "ring_revoked") dropPending();
     if (result.outcome !== "published") {
       options.onEvent({ type: "refused", reason: result.outcome });
       return true;
@@ -84,7 +88,7 @@ export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
     if (published.kid !== kid || published.x !== x || keyFault(secrets, alg, published) !== undefined) {
       throw new Error("the database holds another row than the one that was published");
     }
-    ring.add(pending, published, clock.nowMs() + options.settleMs);
+    ring.add(signingKey, published, clock.nowMs() + options.settleMs);
     pending = undefined;
     placelessUntilMs = Number.NEGATIVE_INFINITY;
     options.onEvent({ type: "published", key: published });

@@ -9,15 +9,24 @@ export type PublishOutcome =
   | { readonly outcome: "clock_differs" }
   /** The publishing instance is leaving, stopped, revoked or unknown. */
   | { readonly outcome: "instance_ended" }
+  /** The instance's keys were revoked since this one was made: it may be in other hands too. */
+  | { readonly outcome: "ring_revoked" }
   /** As many instances as may publish keys do, or the JWKS is full. */
   | { readonly outcome: "no_place" };
+
+export interface PublishConditions {
+  /** How many instances may have keys that sign. */
+  readonly maxSigners: number;
+  /** When the keypair was generated: a revocation of its owner's keys since then is one of this key too. */
+  readonly madeAtMs: number;
+}
 
 export interface PublishedKeyStore {
   /**
    * Commits the row. Repeating a publication whose answer was lost is safe: the row that stands is returned, with
-   * the times it was first published with. `maxSigners`: how many instances may have keys that sign.
+   * the times it was first published with.
    */
-  publish(publication: KeyPublication, seal: Seal, maxSigners: number): Promise<PublishOutcome>;
+  publish(publication: KeyPublication, seal: Seal, conditions: PublishConditions): Promise<PublishOutcome>;
   /**
    * All rows whose end as published is ahead, in no order, trustworthy or not: `keyFault` judges each. Those that
    * ended earlier are among them: who knows the key has to learn of it.

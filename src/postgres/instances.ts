@@ -37,7 +37,7 @@ export function createInstanceStore(database: Queryable): InstanceAdministration
         `select outcome, beat_at as "beatAtMs" from keyfleet.beat($1, $2, $3, $4, $5)`,
         [instanceId, expected, beat, lastBeatAtMs === null ? null : timestamp(lastBeatAtMs), listening],
       );
-      return rows[0] ?? { outcome: "ended", beatAtMs: null };
+      return rows[0] ?? { outcome: "unknown", beatAtMs: null };
     },
     async stop(instanceId) {
       await database.query("select keyfleet.stop_instance($1)", [instanceId]);

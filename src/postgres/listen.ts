@@ -21,6 +21,7 @@ export interface ListenOptions {
   onConnected(): void;
   /** A probe came back: notifications arrive, and did not before. */
   onHearing(): void;
+  /** Told once, until notifications have been heard again: behind a pooler every connection is lost. */
   onLost(reason: string): void;
   readonly probeEveryMs?: number;
   readonly probeTimeoutMs?: number;
@@ -36,6 +37,7 @@ export function startListening(options: ListenOptions): Listener {
   let client: pg.Client | undefined;
   let closed = false;
   let hearing = false;
+  let lossIsTold = false;
   let failures = 0;
   let probeNumber = 0;
   let retryTimer: NodeJS.Timeout | undefined;
@@ -57,7 +59,8 @@ export function startListening(options: ListenOptions): Listener {
     clearTimeout(probeTimer);
     clearTimeout(probeDeadline);
     destroy(dropped);
-    options.onLost(reason);
+    if (!lossIsTold) options.onLost(reason);
+    lossIsTold = true;
     retry();
   }
 
@@ -73,6 +76,7 @@ export function startListening(options: ListenOptions): Listener {
   function heardProbe(probed: pg.Client, payload: string): void {
     if (payload !== `${listenerId} ${probeNumber}`) return;
     clearTimeout(probeDeadline);
+    lossIsTold = false;
     failures = 0;
     if (!hearing) {
       hearing = true;

@@ -1,14 +1,14 @@
 /** Brings the schema up to date: forward only, in one transaction, one migrator at a time. */
 
 import { readdir } from "node:fs/promises";
+import { basename } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
-import { isSchemaMissing } from "./pool.ts";
 
 const migrationsDirectory = fileURLToPath(new URL("../../migrations", import.meta.url));
-const connection = { application_name: "keyfleet-migrate", connectionTimeoutMillis: 5000 };
 const lockNotAvailable = "55P03";
+const undefinedTable = "42P01";
 /** A waiting DDL statement blocks everyone behind it, so it gives up soon, and tries again. */
 const lockTimeoutMs = 2000;
 const attempts = 30;
@@ -35,30 +35,31 @@ export async function migrate(options: {
   }
 }
 
+/** As at most starts: what applies migrations takes longer to load than all else that an instance does to begin. */
 async function isUpToDate(url: string): Promise<boolean> {
-  const files = (await readdir(migrationsDirectory)).filter((file) => file.endsWith(".sql"));
-  const client = new pg.Client({ ...connection, connectionString: url, query_timeout: 5000 });
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5000, query_timeout: 5000 });
+  // Where the connection breaks, the query under way says so.
   client.on("error", () => undefined);
+  await client.connect();
   try {
-    await client.connect();
     const { rows } = await client.query<{ name: string }>("select name from keyfleet.migrations");
-    const applied = new Set(rows.map(({ name }) => `${name}.sql`));
-    return files.every((file) => applied.has(file));
+    const applied = new Set(rows.map(({ name }) => name));
+    return (await readdir(migrationsDirectory)).every((file) => applied.has(basename(file, ".sql")));
   } catch (error) {
-    if (isSchemaMissing(error)) return false;
+    if ((error as { code?: unknown }).code === undefinedTable) return false;
     throw error;
   } finally {
-    client.end().catch(() => undefined);
+    await client.end();
   }
 }
 
 async function migrateOnce(url: string, log: (message: string) => void): Promise<readonly string[]> {
-  // Loaded only here: a command that migrates nothing starts sooner without.
   const { runner } = await import("node-pg-migrate");
   const applied = await runner({
     databaseUrl: {
-      ...connection,
       connectionString: url,
+      application_name: "keyfleet-migrate",
+      connectionTimeoutMillis: 5000,
       lock_timeout: lockTimeoutMs,
     },
     dir: migrationsDirectory,

@@ -27,12 +27,17 @@ export const commandTimeouts: PoolTimeouts = { connectMs: 5000, statementMs: 30_
 const int8Oid = 20;
 const timestamptzOid = 1184;
 
-/** Every timestamptz arrives as milliseconds since 1970, every bigint as a number (all of ours are safe ones). */
+/**
+ * Every timestamptz arrives as milliseconds since 1970, every bigint as a number (all of ours are safe ones). A reading
+ * of the clock has microseconds: they are rounded as a column of milliseconds rounds them, or for one token in 2,000 the
+ * time that was returned and the time that is on record would be of two seconds.
+ */
 export const typeParsers: pg.CustomTypesConfig = {
   getTypeParser(oid: number, format?: "text" | "binary") {
     if (format !== "binary" && oid === int8Oid) return Number;
     const parse = pg.types.getTypeParser(oid, format);
-    if (format !== "binary" && oid === timestamptzOid) return (text: string) => Number(parse(text));
+    if (format !== "binary" && oid === timestamptzOid)
+      return (text: string) => Number(parse(text)) + (/\.\d{3}[5-9]/.test(text) ? 1 : 0);
     return parse;
   },
 } as pg.CustomTypesConfig;

@@ -101,10 +101,10 @@ export function createPublishedKeyStore(database: Queryable): KeyAdministrationS
 
   return {
     find,
-    async publish(key, seal, maxSigners) {
+    async publish(key, seal, { maxSigners, madeAtMs }) {
       const { rows } = await database.query<{ outcome: PublishOutcome["outcome"] }>(
-        "select keyfleet.publish_key(jsonb_populate_record(null::keyfleet.signing_keys, $1), $2) as outcome",
-        [publicationRecord(key, seal), maxSigners],
+        "select keyfleet.publish_key(jsonb_populate_record(null::keyfleet.signing_keys, $1), $2, $3) as outcome",
+        [publicationRecord(key, seal), timestamp(madeAtMs), maxSigners],
       );
       const outcome = rows[0]?.outcome ?? "instance_ended";
       if (outcome !== "published") return { outcome };

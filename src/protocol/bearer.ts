@@ -21,9 +21,9 @@ export interface BearerProblem {
   readonly scope?: string;
 }
 
-/** WWW-Authenticate (RFC 6750 §3): without credentials in the request it names no error. */
+/** WWW-Authenticate (RFC 6750 §3): without credentials in the request it names no error, but has to name something. */
 export function bearerChallenge(problem?: BearerProblem): string {
-  if (problem === undefined) return "Bearer";
+  if (problem === undefined) return 'Bearer realm="keyfleet"';
   const scope = problem.scope === undefined ? "" : `, scope="${problem.scope}"`;
   return `Bearer error="${problem.error}"${scope}`;
 }

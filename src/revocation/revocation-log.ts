@@ -13,8 +13,8 @@ export interface RevocationLog {
   cursor(): Cursor;
   /** The database time up to which the log has been read: it stands still while the database is away. */
   asOfMs(): number;
-  /** Unexpired entries after a number, in order. */
-  after(number: number): readonly Revocation[];
+  /** Unexpired entries after a number, in order; at most so many. */
+  after(number: number, limit?: number): readonly Revocation[];
   /** Called with new entries, in order; with none where another epoch has begun. Returns what ends it. */
   subscribe(onEntries: (entries: readonly Revocation[]) => void): () => void;
   size(): number;
@@ -44,6 +44,17 @@ export function createRevocationLog(deps: {
       Number.POSITIVE_INFINITY,
     );
     sinceCleaned = 0;
+  }
+
+  /** The index of the first entry after a number: they are in order. */
+  function indexAfter(number: number): number {
+    let [from, to] = [0, entries.length];
+    while (from < to) {
+      const middle = (from + to) >>> 1;
+      if ((entries[middle]?.number ?? 0) > number) to = middle;
+      else from = middle + 1;
+    }
+    return from;
   }
 
   function add(read: readonly Revocation[]): void {
@@ -77,9 +88,14 @@ export function createRevocationLog(deps: {
     isLoaded: () => current.epoch !== "",
     cursor: () => current,
     asOfMs: () => asOfMs,
-    after(number) {
+    after(number, limit = Number.POSITIVE_INFINITY) {
       const nowMs = current.epoch === "" ? 0 : clock.nowMs();
-      return entries.filter((entry) => entry.number > number && entry.expiresAtMs > nowMs);
+      const found: Revocation[] = [];
+      for (let index = indexAfter(number); index < entries.length && found.length < limit; index += 1) {
+        const entry = entries[index];
+        if (entry !== undefined && entry.expiresAtMs > nowMs) found.push(entry);
+      }
+      return found;
     },
     subscribe(onEntries) {
       subscribers.add(onEntries);

@@ -17,8 +17,8 @@ export interface CheckAccessTokenDependencies {
   readonly verify: VerifyAccessToken;
   readonly store: IssuedTokenStore;
   readonly audit: AuditLog;
-  /** Whether an absent record proves anything: not while the database may have gone back in time. */
-  trustsRecords(): boolean;
+  /** Finds out whether the database has gone back in time: then an absent record proves nothing, and readings say so. */
+  confirmRecords(): Promise<void>;
   /** A key signed what was never issued: it is in other hands. */
   onForgery(kid: string): Promise<void>;
 }
@@ -28,8 +28,12 @@ export function createCheckAccessToken(deps: CheckAccessTokenDependencies): Chec
     const verified = await deps.verify(token);
     if (verified === undefined) return undefined;
     const { claims, kid } = verified;
-    const standing = judgeByRecord(verified, await deps.store.read(claims.jti));
-    if (standing === "forged" && !deps.trustsRecords()) return { standing: "inactive", claims };
+    const judge = async () => judgeByRecord(verified, await deps.store.read(claims.jti));
+    let standing = await judge();
+    if (standing === "forged") {
+      await deps.confirmRecords();
+      standing = await judge();
+    }
     if (standing === "forged") {
       deps.audit.record({ event: "token_forged", who, kid });
       await deps.onForgery(kid);

@@ -167,7 +167,10 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
 
   return async (request) => {
     const presented = decodeRefreshToken(secrets, request.refreshToken);
-    if (presented === undefined) throw new Refusal("invalid_grant");
+    if (presented === undefined) {
+      deps.audit.record({ event: "refresh_refused", who: request.who, detail: "malformed" });
+      throw new Refusal("invalid_grant");
+    }
     return tokens.issue((issue) => attempt(request, presented, issue));
   };
 }

@@ -24,7 +24,7 @@ export interface LenderOffer {
   readonly hearing: boolean;
 }
 
-export type LoanOutcome = "borrowed" | "unanswered" | "false_answer";
+export type LoanOutcome = "borrowed" | "unsent" | "unanswered" | "false_answer";
 
 export interface SignatureBorrower {
   offer(own: KeyOffer): LenderOffer;
@@ -56,7 +56,12 @@ interface PendingLoan {
   readonly loan: SignatureLoan;
   readonly lender: PublishedKey;
   readonly signingInput: string;
-  resolve(token: string | undefined): void;
+  resolve(answer: LoanAnswer): void;
+}
+
+interface LoanAnswer {
+  readonly outcome: LoanOutcome;
+  readonly token?: string;
 }
 
 export function createSignatureBorrower(deps: SignatureBorrowerDependencies): SignatureBorrower {
@@ -66,13 +71,17 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
   const ask: Batch<PendingLoan> = createBatch({
     limit: requestsLimit,
     run: (loans) =>
-      post.send(
-        loans.map(({ lender, loan }) => ({
-          to: lender.instanceId,
-          message: { type: "request", jti: loan.jti },
-        })),
-      ),
-    // Nobody was asked: the deadlines decide.
+      post
+        .send(
+          loans.map(({ lender, loan }) => ({
+            to: lender.instanceId,
+            message: { type: "request", jti: loan.jti },
+          })),
+        )
+        // Nobody was asked, so nobody is waited for, nor avoided.
+        .catch(() => {
+          for (const { loan } of loans) settle(loan.jti, { outcome: "unsent" });
+        }),
     onFailure: () => undefined,
   });
 
@@ -94,8 +103,8 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
     return [...avoidedUntilMs.keys()];
   }
 
-  function settle(jti: string, token: string | undefined): void {
-    pending.get(jti)?.resolve(token);
+  function settle(jti: string, answer: LoanAnswer): void {
+    pending.get(jti)?.resolve(answer);
     pending.delete(jti);
   }
 
@@ -109,8 +118,8 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
       if (found.status !== "published" || found.key.instanceId === instanceId) return undefined;
       const lender = found.key;
       const { jti } = claims;
-      const token = await new Promise<string | undefined>((resolve) => {
-        const deadline = setTimeout(() => settle(jti, undefined), deadlineMs);
+      const { outcome, token } = await new Promise<LoanAnswer>((resolve) => {
+        const deadline = setTimeout(() => settle(jti, { outcome: "unanswered" }), deadlineMs);
         const loan: PendingLoan = {
           loan: { jti, kid, borrowerId: instanceId },
           lender,
@@ -121,10 +130,11 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
           },
         };
         pending.set(jti, loan);
-        if (!ask(loan)) settle(jti, undefined);
+        if (!ask(loan)) settle(jti, { outcome: "unsent" });
       });
-      if (token === undefined) avoidedUntilMs.set(lender.instanceId, clock.nowMs() + avoidedForMs);
-      deps.onLoan(token === undefined ? "unanswered" : "borrowed", lender.instanceId);
+      const isLendersFault = outcome === "unanswered" && deps.isHearing();
+      if (isLendersFault) avoidedUntilMs.set(lender.instanceId, clock.nowMs() + avoidedForMs);
+      deps.onLoan(outcome, lender.instanceId);
       return token;
     },
     onAnswer(jti, sealed) {
@@ -133,7 +143,7 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
       const { loan, lender, signingInput } = asked;
       const signature = openSignature(secrets, loan, sealed);
       if (signature !== undefined && isSignedBy(lender.x, signingInput, signature))
-        settle(jti, `${signingInput}.${signature.toString("base64url")}`);
+        settle(jti, { outcome: "borrowed", token: `${signingInput}.${signature.toString("base64url")}` });
       else deps.onLoan("false_answer", lender.instanceId);
     },
   };

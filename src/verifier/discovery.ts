@@ -12,7 +12,7 @@ export interface Endpoints {
 }
 
 export interface Discovery {
-  /** Asked once, and again after a failure. Throws where the issuer cannot be asked, or is not to be believed. */
+  /** Asked once, and again a second after a failure. Throws where the issuer cannot be asked, or is not to be believed. */
   endpoints(): Promise<Endpoints>;
 }
 
@@ -20,15 +20,19 @@ export interface DiscoveryOptions {
   readonly issuer: string;
   readonly allowedOrigins: readonly string[];
   readonly fetch: typeof globalThis.fetch;
+  readonly steadyNow: () => number;
 }
 
 const limits = { timeoutMs: 5000, maxBytes: 64 * 1024 };
+/** A flood of tokens must not become one of requests to an issuer that is in trouble. */
+const failureHoldsForMs = 1000;
 const jwksSuffix = "/.well-known/jwks.json";
 
 export function createDiscovery(options: DiscoveryOptions): Discovery {
-  const { issuer, allowedOrigins, fetch } = options;
+  const { issuer, allowedOrigins, fetch, steadyNow } = options;
   const metadataUrl = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
   let asked: Promise<Endpoints> | undefined;
+  let failedAtMs: number | undefined;
 
   async function ask(): Promise<Endpoints> {
     const { body } = await fetchJson(fetch, metadataUrl, limits);
@@ -57,8 +61,12 @@ export function createDiscovery(options: DiscoveryOptions): Discovery {
 
   return {
     endpoints() {
-      asked ??= ask().catch((error: unknown) => {
+      if (failedAtMs !== undefined && steadyNow() - failedAtMs >= failureHoldsForMs) {
         asked = undefined;
+        failedAtMs = undefined;
+      }
+      asked ??= ask().catch((error: unknown) => {
+        failedAtMs = steadyNow();
         throw error;
       });
       return asked;

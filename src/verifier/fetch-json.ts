@@ -1,4 +1,7 @@
-/** Requests to the issuer: bounded in time and size, never redirected. */
+/**
+ * Requests to the issuer: bounded in time and size. A redirect is not followed: it is an answer like any that is not
+ * 200 (`redirect: "manual"` would say so, but not every runtime knows it).
+ */
 
 export interface JsonAnswer {
   readonly status: number;
@@ -11,7 +14,7 @@ export interface RequestLimits {
   readonly maxBytes: number;
 }
 
-/** Throws where there is no answer: network, timeout, a body beyond its bound, a redirect. */
+/** Throws where there is no answer: network, timeout, a body beyond its bound. */
 export async function fetchJson(
   fetch: typeof globalThis.fetch,
   url: string,
@@ -19,7 +22,7 @@ export async function fetchJson(
   init: RequestInit = {},
 ): Promise<JsonAnswer> {
   const signal = AbortSignal.timeout(limits.timeoutMs);
-  const response = await fetch(url, { ...init, redirect: "error", signal });
+  const response = await fetch(url, { ...init, redirect: "manual", signal });
   if (response.status !== 200) {
     await response.body?.cancel();
     return { status: response.status, body: undefined };

@@ -14,14 +14,14 @@ export interface IntrospectorOptions {
   readonly discovery: Discovery;
   readonly credentials: Required<IntrospectionOptions>;
   readonly fetch: typeof globalThis.fetch;
-  readonly now: () => number;
+  readonly steadyNow: () => number;
 }
 
 const limits = { timeoutMs: 5000, maxBytes: 64 * 1024 };
 const cacheMax = 10_000;
 
 export function createIntrospector(options: IntrospectorOptions): Introspector {
-  const { discovery, fetch, now, credentials } = options;
+  const { discovery, fetch, steadyNow, credentials } = options;
   const { clientId, clientSecret, cacheSeconds } = credentials;
   const encode = (part: string) => encodeURIComponent(part).replaceAll("%20", "+");
   const authorization = `Basic ${btoa(`${encode(clientId)}:${encode(clientSecret)}`)}`;
@@ -46,14 +46,14 @@ export function createIntrospector(options: IntrospectorOptions): Introspector {
     });
     if (!isActive) throw new VerificationError("not_issued");
     if (cacheSeconds === 0) return;
-    activeUntilMs.set(digest, now() + cacheSeconds * 1000);
+    activeUntilMs.set(digest, steadyNow() + cacheSeconds * 1000);
     const oldest = activeUntilMs.size > cacheMax ? activeUntilMs.keys().next().value : undefined;
     if (oldest !== undefined) activeUntilMs.delete(oldest);
   }
 
   return {
     check(token, digest) {
-      if ((activeUntilMs.get(digest) ?? 0) > now()) return Promise.resolve();
+      if ((activeUntilMs.get(digest) ?? Number.NEGATIVE_INFINITY) > steadyNow()) return Promise.resolve();
       const asked = underWay.get(digest);
       if (asked !== undefined) return asked;
       const asking = askAndRemember(token, digest).finally(() => underWay.delete(digest));

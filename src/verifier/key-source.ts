@@ -21,6 +21,7 @@ export interface KeySourceOptions {
   readonly algorithms: readonly VerifierAlgorithm[];
   readonly fetch: typeof globalThis.fetch;
   readonly now: () => number;
+  readonly steadyNow: () => number;
   readonly onEvent: (event: VerifierEvent) => void;
 }
 
@@ -41,11 +42,14 @@ const refusedMax = 10_000;
 const singleBurst = 5;
 const singleEveryMs = 200;
 const setEveryMs = 1000;
-/** So many wait for an answer at once; who comes later is told to come again. A flood has no use for more. */
-const waitersMax = 1000;
+/**
+ * So many kids wait for an answer at once, more than an issuer has keys; who comes later is told to come again. A flood
+ * has no use for more, and all that wait are answered in one go: a thousand held up everyone else (seen).
+ */
+const waitersMax = 100;
 
 export function createKeySource(options: KeySourceOptions): KeySource {
-  const { discovery, algorithms, fetch, now, onEvent } = options;
+  const { discovery, algorithms, fetch, now, steadyNow, onEvent } = options;
   const known = new Map<string, KnownKey>();
   const refused = new Map<
     string,
@@ -53,13 +57,13 @@ export function createKeySource(options: KeySourceOptions): KeySource {
   >();
   const underWay = new Map<string, Promise<PublicKey>>();
   let singleCredit = singleBurst;
-  let creditedAtMs = now();
+  let creditedAtMs = steadyNow();
   let setFetch: Promise<ReadonlyMap<string, PublicKey>> | undefined;
   let setFetchedAtMs = Number.NEGATIVE_INFINITY;
 
   function remember(publicKey: PublicKey): void {
     known.delete(publicKey.kid);
-    known.set(publicKey.kid, { publicKey, fetchedAtMs: now() });
+    known.set(publicKey.kid, { publicKey, fetchedAtMs: steadyNow() });
     const oldest = known.size > keysMax ? known.keys().next().value : undefined;
     if (oldest !== undefined) known.delete(oldest);
   }
@@ -67,14 +71,14 @@ export function createKeySource(options: KeySourceOptions): KeySource {
   const hasEnded = ({ expiresAtMs }: PublicKey) => expiresAtMs <= now();
 
   function refuse(kid: string, code: "unknown_key" | "revoked_key"): never {
-    refused.set(kid, { code, untilMs: now() + refusedForMs });
+    refused.set(kid, { code, untilMs: steadyNow() + refusedForMs });
     const oldest = refused.size > refusedMax ? refused.keys().next().value : undefined;
     if (oldest !== undefined) refused.delete(oldest);
     throw new VerificationError(code);
   }
 
   function takeCredit(): boolean {
-    const earned = Math.floor((now() - creditedAtMs) / singleEveryMs);
+    const earned = Math.floor((steadyNow() - creditedAtMs) / singleEveryMs);
     if (earned > 0) {
       singleCredit = Math.min(singleBurst, singleCredit + earned);
       creditedAtMs += earned * singleEveryMs;
@@ -104,9 +108,9 @@ export function createKeySource(options: KeySourceOptions): KeySource {
   /** At most one a second, and shared by everyone who waits for it. */
   function fetchSet(): Promise<ReadonlyMap<string, PublicKey>> {
     setFetch ??= (async () => {
-      const waitMs = setFetchedAtMs + setEveryMs - now();
+      const waitMs = setFetchedAtMs + setEveryMs - steadyNow();
       if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs));
-      setFetchedAtMs = now();
+      setFetchedAtMs = steadyNow();
       const { jwksUri } = await discovery.endpoints();
       const { status, body } = await fetchJson(fetch, jwksUri, limits);
       const keys = (body as { keys?: unknown } | undefined)?.keys;
@@ -161,7 +165,7 @@ export function createKeySource(options: KeySourceOptions): KeySource {
       known.delete(kid);
       return undefined;
     }
-    if (now() - entry.fetchedAtMs > refreshAfterMs && !underWay.has(kid)) void refresh(kid);
+    if (steadyNow() - entry.fetchedAtMs > refreshAfterMs && !underWay.has(kid)) void refresh(kid);
     return entry.publicKey;
   }
 
@@ -170,7 +174,7 @@ export function createKeySource(options: KeySourceOptions): KeySource {
       const publicKey = peek(kid);
       if (publicKey !== undefined) return publicKey;
       const refusal = refused.get(kid);
-      if (refusal !== undefined && refusal.untilMs > now()) throw new VerificationError(refusal.code);
+      if (refusal !== undefined && refusal.untilMs > steadyNow()) throw new VerificationError(refusal.code);
       return fetchOnce(kid);
     },
     peek,

@@ -124,9 +124,10 @@ function scopeTokens(scope: string | readonly string[] | undefined): readonly st
 }
 
 function denyToken(verifier: Verifier, error: unknown): Denial {
-  const code = error instanceof VerificationError ? error.code : "malformed_token";
+  const { code, isUnavailable } =
+    error instanceof VerificationError ? error : new VerificationError("keys_unavailable", { cause: error });
   verifier.logger?.warn("an access token was refused", { code });
-  if (error instanceof VerificationError && error.isUnavailable) {
+  if (isUnavailable) {
     return deny(503, "temporarily_unavailable", "The access token cannot be judged right now.", undefined);
   }
   const challenge = bearerChallenge({ error: "invalid_token" });

@@ -22,6 +22,9 @@ export interface RevocationSubscriberOptions {
   readonly logger: VerifierLogger | undefined;
   /** How often the snapshot is asked for while there is no stream. */
   readonly pollEveryMs: number;
+  /** A stream whose news get no newer for so long is left for another instance's. */
+  readonly standstillMaxMs: number;
+  readonly steadyNow: () => number;
 }
 
 const snapshotLimits = { timeoutMs: 5000, maxBytes: 64 * 1024 * 1024 };
@@ -31,7 +34,7 @@ const retryMinMs = 100;
 const retryMaxMs = 5000;
 
 export function createRevocationSubscriber(options: RevocationSubscriberOptions): RevocationSubscriber {
-  const { discovery, revoked, fetch, onEvent, logger } = options;
+  const { discovery, revoked, fetch, onEvent, logger, standstillMaxMs, steadyNow } = options;
   const closing = new AbortController();
   let isStreaming = false;
   let markReady: () => void = () => undefined;
@@ -71,6 +74,8 @@ export function createRevocationSubscriber(options: RevocationSubscriberOptions)
     const end = () => ending.abort();
     closing.signal.addEventListener("abort", end);
     let timer = setTimeout(end, silenceMs);
+    const beganAtMs = steadyNow();
+    const stoodStillMs = () => Math.min(revoked.standsStillForMs(), steadyNow() - beganAtMs);
     try {
       const cursor = revoked.cursor();
       const response = await fetch(`${uri}/stream`, {
@@ -78,7 +83,7 @@ export function createRevocationSubscriber(options: RevocationSubscriberOptions)
           accept: "text/event-stream",
           ...(cursor === undefined ? {} : { "last-event-id": `${cursor.epoch}:${cursor.number}` }),
         },
-        redirect: "error",
+        redirect: "manual",
         signal: ending.signal,
       });
       if (response.status !== 200) {
@@ -92,7 +97,10 @@ export function createRevocationSubscriber(options: RevocationSubscriberOptions)
           yield chunk;
         }
       };
-      for await (const event of readEvents(chunks())) take(event);
+      for await (const event of readEvents(chunks())) {
+        take(event);
+        if (stoodStillMs() > standstillMaxMs) throw new Error("the stream tells nothing new");
+      }
     } finally {
       clearTimeout(timer);
       closing.signal.removeEventListener("abort", end);

@@ -14,6 +14,8 @@ export interface RevokedSet {
   reached(cursor: string): void;
   /** The database's time, in seconds, up to which the instance that tells us has read the log. */
   heard(asOfSeconds: number): void;
+  /** Milliseconds since what is heard last got any newer. */
+  standsStillForMs(): number;
   cursor(): Cursor | undefined;
   /** Milliseconds that revocations may be missing for; infinite before the first complete reading. */
   ageMs(): number;
@@ -26,13 +28,13 @@ const cleanEveryMs = 60_000;
 
 /**
  * The age is the larger of now − `as_of` and the time since `as_of` last rose: an instance that is cut off from its
- * database goes on sending heartbeats, and must not keep anyone content.
+ * database goes on sending heartbeats, and must not keep anyone content. Nor must a calendar that is set back.
  */
-export function createRevokedSet(now: () => number): RevokedSet {
+export function createRevokedSet(now: () => number, steadyNow: () => number): RevokedSet {
   const expiryMs = new Map<string, number>();
   let cursor: Cursor | undefined;
   let asOfMs = 0;
-  let roseAtMs = 0;
+  let roseAtMs = steadyNow();
   let added = 0;
   let cleanedAtMs = now();
 
@@ -60,12 +62,13 @@ export function createRevokedSet(now: () => number): RevokedSet {
       clean();
       if (!(asOfSeconds * 1000 > asOfMs)) return;
       asOfMs = asOfSeconds * 1000;
-      roseAtMs = now();
+      roseAtMs = steadyNow();
     },
+    standsStillForMs: () => steadyNow() - roseAtMs,
     cursor: () => cursor,
     ageMs() {
       if (cursor === undefined || asOfMs === 0) return Number.POSITIVE_INFINITY;
-      return Math.max(now() - asOfMs, now() - roseAtMs, 0);
+      return Math.max(now() - asOfMs, steadyNow() - roseAtMs, 0);
     },
     size: () => expiryMs.size,
   };

@@ -4,12 +4,12 @@ import { compactVerify } from "jose";
 import { compactJwsMaxCharacters, decodeCompactJws } from "../protocol/compact-jws.ts";
 import { checkClaims, checkTimes, type VerifiedClaims } from "./check-claims.ts";
 import { checkHeader } from "./check-header.ts";
-import { systemNowMs } from "./clock.ts";
+import { steadyNowMs, systemNowMs } from "./clock.ts";
 import { createDiscovery } from "./discovery.ts";
 import { VerificationError } from "./errors.ts";
 import { createIntrospector } from "./introspection.ts";
 import { createKeySource } from "./key-source.ts";
-import { checkOptions, type VerifierLogger, type VerifierOptions } from "./options.ts";
+import { checkOptions, type VerifierEvent, type VerifierLogger, type VerifierOptions } from "./options.ts";
 import { createResultCache, digestOf } from "./result-cache.ts";
 import { createRevocationSubscriber } from "./revocation-subscriber.ts";
 import { createRevokedSet } from "./revoked-set.ts";
@@ -39,16 +39,18 @@ const resultsMax = 10_000;
 export function createVerifier(options: VerifierOptions): Verifier {
   const checked = checkOptions(options);
   const { revocation, algorithms } = checked;
-  const { logger, now = systemNowMs, onEvent = () => undefined } = options;
+  const { now = systemNowMs, now: steadyNow = steadyNowMs } = options;
+  const { logger, onEvent } = unobtrusive(options);
   const fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
   const discovery = createDiscovery({
     issuer: checked.issuer,
     allowedOrigins: checked.allowedOrigins,
     fetch,
+    steadyNow,
   });
-  const keys = createKeySource({ discovery, algorithms, fetch, now, onEvent });
+  const keys = createKeySource({ discovery, algorithms, fetch, now, steadyNow, onEvent });
   const results = createResultCache(resultsMax);
-  const revoked = createRevokedSet(now);
+  const revoked = createRevokedSet(now, steadyNow);
   const subscriber =
     revocation === null
       ? undefined
@@ -59,11 +61,13 @@ export function createVerifier(options: VerifierOptions): Verifier {
           onEvent,
           logger,
           pollEveryMs: Math.min(5000, revocation.maxStalenessMs / 4),
+          standstillMaxMs: Math.min(15_000, revocation.maxStalenessMs / 2),
+          steadyNow,
         });
   const introspector =
     checked.introspection === undefined
       ? undefined
-      : createIntrospector({ discovery, credentials: checked.introspection, fetch, now });
+      : createIntrospector({ discovery, credentials: checked.introspection, fetch, steadyNow });
 
   function refuseRevoked(kid: string, { jti, rid }: VerifiedClaims): void {
     if (revocation === null) return;
@@ -99,7 +103,11 @@ export function createVerifier(options: VerifierOptions): Verifier {
     const { kid, claims } = isKnown ? cached : await verifyAnew(token);
     if (isKnown) checkTimes(claims, checked, now());
     refuseRevoked(kid, claims);
-    await introspector?.check(token, digest);
+    if (introspector !== undefined) {
+      await introspector.check(token, digest);
+      // It took its time, or is an answer of some seconds ago.
+      refuseRevoked(kid, claims);
+    }
     results.set(digest, { kid, claims });
     return claims;
   }
@@ -110,7 +118,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
         return await verify(token);
       } catch (error) {
         if (error instanceof VerificationError) throw error;
-        throw new VerificationError("malformed_token", { cause: error });
+        // Nothing that a token can bring about: so it was not judged.
+        throw new VerificationError("keys_unavailable", { cause: error });
       }
     },
     ready: () => subscriber?.ready ?? Promise.resolve(),
@@ -119,5 +128,22 @@ export function createVerifier(options: VerifierOptions): Verifier {
       subscriber?.close();
     },
     logger,
+  };
+}
+
+/** A logger or an observer that throws changes no verdict. */
+function unobtrusive({ logger, onEvent }: VerifierOptions) {
+  const quietly = (tell: () => void) => {
+    try {
+      tell();
+    } catch {
+      // It is the service's own, and has its own ways to say so.
+    }
+  };
+  return {
+    onEvent: (event: VerifierEvent) => quietly(() => onEvent?.(event)),
+    logger: logger && {
+      warn: (message: string, details: object) => quietly(() => logger.warn(message, details)),
+    },
   };
 }

@@ -3,7 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import bcrypt from "bcrypt";
-import { alice, login, postLogin } from "../support/accounts.ts";
+import { createAccountStore } from "../../src/postgres/accounts.ts";
+import { person, strangersAccount } from "../fleet/forged-rows.ts";
+import { alice, login, postLogin, testActing } from "../support/accounts.ts";
 import { emptyDatabase, freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "./run-command.ts";
@@ -111,17 +113,37 @@ describe("accounts", () => {
     expect((await run(["accounts", "end-all-sessions"])).code).toBe(2);
   });
 
+  test("--all goes past a row that no instance wrote, says so, and leaves no other out", async () => {
+    await addAccount("after");
+    const { session_id } = await login(instance.url, { username: "after" });
+    const stranger = strangersAccount(person("aaa"));
+    await createAccountStore(database.pool).insert(stranger, testActing);
+    for (const command of ["end-all-sessions", "require-password-change"]) {
+      const { code, stdout, stderr } = await run(["accounts", command, "--all"]);
+      expect(code).toBe(1);
+      expect(stdout).toMatch(/ after\n/);
+      expect(stderr).toMatch(/^aaa: .*not written by Keyfleet.*\n1 of them were left as they were\n$/);
+    }
+    const { rows } = await database.pool.query("select end_reason from keyfleet.sessions where id = $1", [
+      session_id,
+    ]);
+    expect(rows).toEqual([{ end_reason: "all_sessions_ended" }]);
+    expect(await statusOfLogin("after")).toBe("password_change_required");
+    await database.pool.query("delete from keyfleet.accounts where id = $1", [stranger.id]);
+  });
+
   test("import takes bcrypt hashes of other systems; a bad line is named and loses no other", async () => {
     const hash = bcrypt.hashSync("a password from elsewhere", 4);
     const path = join(folder, "accounts.jsonl");
     const lines = [
       { username: "moved", bcrypt_hash: hash, scopes: ["a"] },
       { username: "bad", bcrypt_hash: "$1$md5" },
+      { username: "slow", bcrypt_hash: hash.replace("$04$", "$16$") },
     ];
     writeFileSync(path, `${lines.map((line) => JSON.stringify(line)).join("\n")}\nnot json\n`);
     const { code, stdout, stderr } = await run(["accounts", "import", path]);
     expect([code, stdout]).toEqual([1, "imported 1 accounts\n"]);
-    expect(stderr).toMatch(/line 2: .*bcrypt[\s\S]*line 3: /);
+    expect(stderr).toMatch(/line 2: .*bcrypt[\s\S]*line 3: .*cost 4 to 15[\s\S]*line 4: /);
     expect(await statusOfLogin("moved", "a password from elsewhere")).toBe("success");
     expect(await statusOfLogin("moved", "a password from elsewhere")).toBe("success");
   });
@@ -130,6 +152,52 @@ describe("accounts", () => {
     const { code, stderr } = await run(["accounts", "disable", "nobody"]);
     expect([code, stderr]).toEqual([1, "there is no account of this name\n"]);
   });
+});
+
+test("clients: add prints the secret once, list shows none, remove refuses it from then on", async () => {
+  const flags = ["--audience", instance.issuer, "--scope", "orders:write", "--scope", "orders:read"];
+  const settings = { ISSUER: instance.issuer };
+  const added = await run(["clients", "add", "shop", ...flags], { settings });
+  expect([added.code, added.stdout]).toEqual([0, expect.stringMatching(/^kfs_[\w-]{43}\n$/)]);
+  const ask = () =>
+    fetch(`${instance.url}/token`, {
+      method: "POST",
+      headers: { authorization: `Basic ${Buffer.from(`shop:${added.stdout.trim()}`).toString("base64")}` },
+      body: new URLSearchParams({ grant_type: "client_credentials" }),
+    });
+  expect((await ask()).status).toBe(200);
+  const listed = await run(["clients", "list", "--json"]);
+  expect(JSON.parse(listed.stdout)).toMatchObject([
+    { id: "shop", audiences: [instance.issuer], scopes: ["orders:read", "orders:write"] },
+  ]);
+  expect(listed.stdout).not.toMatch(/kfs_|secret|hash/);
+  for (const [argv, reason] of [
+    [["add", "shop"], /a client of this id exists/],
+    [["add", "first-party"], /a client id has/],
+    [["add", "other", "--audience", "https://elsewhere.example"], /an audience is not one/],
+    [["remove", "nobody"], /there is no client/],
+  ] as const) {
+    const { code, stderr } = await run(["clients", ...argv], { settings });
+    expect([code, stderr]).toEqual([1, expect.stringMatching(reason)]);
+  }
+  expect((await run(["clients", "remove", "shop"])).code).toBe(0);
+  expect((await ask()).status).toBe(401);
+});
+
+test("sessions: list shows a person's own, revoke ends one at once", async () => {
+  await addAccount("visitor");
+  const { session_id, access_token } = await login(instance.url, { username: "visitor" });
+  const userinfo = async () =>
+    (await fetch(`${instance.url}/userinfo`, { headers: { authorization: `Bearer ${access_token}` } }))
+      .status;
+  expect(await userinfo()).toBe(200);
+  const listed = await run(["sessions", "list", "Visitor", "--json"]);
+  expect(JSON.parse(listed.stdout)).toMatchObject([{ id: session_id, address: "127.0.0.1" }]);
+  expect((await run(["sessions", "revoke", session_id])).code).toBe(0);
+  expect(await userinfo()).toBe(401);
+  expect(JSON.parse((await run(["sessions", "list", "visitor", "--json"])).stdout)).toEqual([]);
+  for (const id of [session_id, "x"]) expect((await run(["sessions", "revoke", id])).code).toBe(1);
+  expect((await run(["sessions", "list", "nobody"])).code).toBe(1);
 });
 
 test("keys list and instances list show the fleet", async () => {

@@ -52,6 +52,24 @@ describe.each<[string, ProxyMode]>([
   }, 60_000);
 });
 
+test("a login whose password is being hashed when the database stops answering is told so within two seconds", async () => {
+  instance = await start({ BCRYPT_COST: "12" });
+  // Replaces the hash of a lower cost.
+  await login(instance.url);
+  const attemptsUnderWay = async () => {
+    const { rows } = await database.pool.query("select from keyfleet.login_attempts where points > 0");
+    return rows.length;
+  };
+  await eventually(async () => (await attemptsUnderWay()) === 0);
+
+  const startedAtMs = performance.now();
+  const answer = postLogin(instance.url);
+  await eventually(async () => (await attemptsUnderWay()) === 3);
+  proxy.setMode("hang");
+  expect((await answer).status).toBe(503);
+  expect(performance.now() - startedAtMs).toBeLessThan(2000);
+});
+
 test("an instance that starts without a database becomes ready when it is there", async () => {
   proxy.setMode("refuse");
   instance = await startInstance({ databaseUrl: proxy.url, untilReady: false });

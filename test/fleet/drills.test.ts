@@ -64,17 +64,23 @@ test("the password table was stolen: everybody is logged out within a second, an
   for (const { password } of rows) expect(password).not.toMatch(/\$2|keyfleet/);
 
   const commands = runbookCommands("The password table was stolen");
-  expect(commands.map(([, verb]) => verb)).toEqual(["end-all-sessions", "require-password-change"]);
+  expect(commands.map(([, verb]) => verb)).toEqual(["require-password-change", "end-all-sessions"]);
   for (const argv of commands) {
     const { code, stdout } = await run(argv);
     expect([code, stdout.trim().split("\n").length]).toEqual([0, names.length]);
-    for (const each of urls) {
-      await eventually(async () => {
-        const { events } = (await readSnapshot(each)).snapshot;
-        return sessions.every(({ session_id }) => events.some(({ id }) => id === session_id));
-      }, 1000);
+    // Nobody gets a session any more, from the first of them on: the second leaves none.
+    for (const username of names) {
+      expect(await refusal(postLogin(otherUrl, { username }))).toBe("password_change_required");
     }
   }
+  for (const each of urls) {
+    await eventually(async () => {
+      const { events } = (await readSnapshot(each)).snapshot;
+      return sessions.every(({ session_id }) => events.some(({ id }) => id === session_id));
+    }, 1000);
+  }
+  const { rows: alive } = await database.pool.query("select from keyfleet.sessions where ended_at is null");
+  expect(alive).toEqual([]);
   for (const { access_token, refresh_token } of sessions) {
     expect(await refusal(refresh(otherUrl, refresh_token))).toBe("invalid_grant");
     const headers = { authorization: `Bearer ${access_token}` };

@@ -5,7 +5,7 @@ import type { RevocationEvent } from "../../src/protocol/revocation-event.ts";
 import { addClient, basic } from "../http/endpoint-fixture.ts";
 import { addAccount, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { readMetric, startInstance, type TestInstance } from "../support/instance.ts";
+import { readMetric, startInstance, type TestInstance, untilItSigns } from "../support/instance.ts";
 import { openStream, revocationOf } from "../support/revocation-stream.ts";
 import { person } from "./forged-rows.ts";
 import { servedKeys, verifyThrough } from "./stock-verification.ts";
@@ -157,6 +157,20 @@ describe("where a forgery raises the alarm", () => {
     await eventually(async () => (await countAudited()) === audited + 4 * fleet.instances.length);
   });
 
+  test("a token that is not on record proves nothing in a cluster that took over and has begun no epoch yet", async () => {
+    const forged = await fleet.robbed.forge(own, { ...claims, jti: "CCCCCCCCCCCCCCCCCCCCCC" });
+    const before = await forgedTokens(fleet.robbed);
+    const { pool } = fleet.database;
+    const { rows } = await pool.query("select cluster_identity as identity from keyfleet.fleet_state");
+    await pool.query("update keyfleet.fleet_state set cluster_identity = 'the one before'");
+    expect(await fleet.introspect(fleet.robbed, forged)).toEqual(inactive);
+    expect(await fleet.introspect(fleet.robbed, own)).toEqual(active(own));
+    expect(await forgedTokens(fleet.robbed)).toBe(before);
+    await pool.query("update keyfleet.fleet_state set cluster_identity = $1", [rows[0].identity]);
+    expect(await fleet.introspect(fleet.robbed, forged)).toEqual(inactive);
+    expect(await forgedTokens(fleet.robbed)).toBe(before + 1);
+  });
+
   test("what the stolen key adds beside the thief's own claims is not repeated", async () => {
     const forged = await fleet.robbed.forge(own, { ...claims, groups: ["administrators"] });
     for (const instance of fleet.instances) {
@@ -212,7 +226,7 @@ describe("where a forgery revokes the key", () => {
       const { robbed, instances, introspect } = fleet;
       const meeting = instances[index] as TestInstance;
       // The owner may still be publishing the ring that follows the one before.
-      await eventually(async () => (await fetch(`${robbed.url}/readyz/issue`)).status === 200);
+      await untilItSigns(robbed);
       const session = await login(robbed.url);
       const elsewhere = await Promise.all(instances.slice(1).map(({ url }) => login(url)));
       const kid = kidOf(session.access_token);

@@ -63,7 +63,10 @@ export async function createInProcessInstance(
     ...{ publishedAtMs, activatesAtMs: publishedAtMs, retiresAtMs, expiresAtMs: retiresAtMs + hourMs },
   };
   const seal = sealPublication(testSecrets, publication);
-  const published = await createPublishedKeyStore(pool).publish(publication, seal, 16);
+  const published = await createPublishedKeyStore(pool).publish(publication, seal, {
+    maxSigners: 16,
+    madeAtMs: publishedAtMs,
+  });
   if (published.outcome !== "published") throw new Error(`the key was not published: ${published.outcome}`);
   ring.add(signingKey, published.key, publishedAtMs);
 

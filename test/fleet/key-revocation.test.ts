@@ -132,6 +132,7 @@ test("nothing is revoked unless a person says yes: it is asked with what is affe
 
   const unknown = [
     ["keys", "revoke", "x", "--yes"],
+    ["keys", "revoke", `-${"y".repeat(42)}`, "--yes"],
     ["instances", "revoke", "x", "--yes"],
   ];
   for (const { code, stderr } of await Promise.all(
@@ -194,7 +195,8 @@ describe("keys revoke", () => {
     const more = { FLEET_SYNC_INTERVAL: "2s", DATABASE_LISTEN_URL: listenProxy.url };
     const deaf = await start(more);
     const ring = await ringOf(deaf);
-    expect(ring).toContain(kidOf(await login(deaf.url)));
+    // Until its keys have settled it borrows.
+    await eventually(async () => ring.includes(kidOf(await login(deaf.url))));
     listenProxy.setMode("hang");
     // Just after a reading, so that the next one is far; and without a command, whose end takes longer than that.
     await eventually(async () => (await readMetric(deaf, "keyfleet_fleet_sync_age_seconds")) < 0.15);

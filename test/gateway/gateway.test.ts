@@ -71,7 +71,10 @@ describe("GET /verify", () => {
 
   test("401 without a token names no error, with a bad one it does; 400 for two headers", async () => {
     const missing = await verify(undefined);
-    expect([missing.status, missing.headers.get("www-authenticate")]).toEqual([401, "Bearer"]);
+    expect([missing.status, missing.headers.get("www-authenticate")]).toEqual([
+      401,
+      'Bearer realm="keyfleet"',
+    ]);
     const bad = await verify("x.y.z");
     expect([bad.status, bad.headers.get("www-authenticate")]).toEqual([401, 'Bearer error="invalid_token"']);
     for (const answer of [missing, bad]) {

@@ -23,7 +23,7 @@ describeWithNginx("deploy/nginx/keyfleet.conf (needs nginx on this machine)", ()
   let service: Service;
   let directory: string;
   let port: number;
-  let stopNginx: () => Promise<void>;
+  let stopNginx: (() => Promise<void>) | undefined;
 
   beforeAll(async () => {
     database = await freshDatabase();
@@ -35,10 +35,10 @@ describeWithNginx("deploy/nginx/keyfleet.conf (needs nginx on this machine)", ()
     await eventually(async () => (await fetch(`${gateway.url}/readyz`)).status === 200);
     directory = mkdtempSync(join(tmpdir(), "keyfleet-nginx-"));
     port = await freePort();
-    stopNginx = await startNginx();
+    stopNginx = await startNginx(recipe);
   }, 30_000);
   afterAll(async () => {
-    await stopNginx();
+    await stopNginx?.();
     rmSync(directory, { recursive: true, force: true });
     await gateway.stop();
     await service.close();
@@ -47,8 +47,8 @@ describeWithNginx("deploy/nginx/keyfleet.conf (needs nginx on this machine)", ()
   });
 
   /** The recipe as it is, but for its addresses. */
-  async function startNginx(): Promise<() => Promise<void>> {
-    const site = recipe
+  async function startNginx(from: string): Promise<() => Promise<void>> {
+    const site = from
       .replace("127.0.0.1:8090", new URL(gateway.url).host)
       .replace("127.0.0.1:3000", new URL(service.url).host)
       .replace("listen 8000", `listen 127.0.0.1:${port}`);
@@ -109,7 +109,7 @@ describeWithNginx("deploy/nginx/keyfleet.conf (needs nginx on this machine)", ()
   test("no token, a bad one and two headers are 401, 401 and 400, and reach nobody", async () => {
     const reached = service.received.length;
     const missing = await ask({});
-    expect([missing.status, missing.headers["www-authenticate"]]).toEqual([401, "Bearer"]);
+    expect([missing.status, missing.headers["www-authenticate"]]).toEqual([401, 'Bearer realm="keyfleet"']);
     const bad = await ask({ authorization: "Bearer x.y.z" });
     expect([bad.status, bad.headers["www-authenticate"]]).toEqual([401, 'Bearer error="invalid_token"']);
     expect(JSON.parse(bad.body).error).toBe("invalid_token");
@@ -118,7 +118,46 @@ describeWithNginx("deploy/nginx/keyfleet.conf (needs nginx on this machine)", ()
     expect(service.received.length).toBe(reached);
   });
 
-  test("a gateway that cannot judge, or is gone, is 503 with Retry-After, and nothing gets through", async () => {
+  test("a scope that is asked for in the recipe is 403 with its challenge where it is missing", async () => {
+    await stopNginx?.();
+    const withScope = recipe.replace(
+      "keyfleet_gateway/verify;",
+      "keyfleet_gateway/verify?scope=orders:write;",
+    );
+    expect(withScope).not.toBe(recipe);
+    stopNginx = await startNginx(withScope);
+    const reached = service.received.length;
+    const { access_token: reading } = await login(instance.url, { scope: "orders:read" });
+    const denied = await ask({ authorization: `Bearer ${reading}` });
+    expect([denied.status, JSON.parse(denied.body).error]).toEqual([403, "insufficient_scope"]);
+    expect(denied.headers["www-authenticate"]).toBe(
+      'Bearer error="insufficient_scope", scope="orders:write"',
+    );
+    expect(service.received.length).toBe(reached);
+    const { access_token: writing } = await login(instance.url);
+    expect((await ask({ authorization: `Bearer ${writing}` })).status).toBe(200);
+  });
+
+  test("a gateway that cannot judge is 503 with Retry-After, and nothing gets through", async () => {
+    await stopNginx?.();
+    const away = ["--issuer", "http://127.0.0.1:9", "--audience", audience, "--when-stale", "reject"];
+    const unknowing = await startGateway(away);
+    try {
+      stopNginx = await startNginx(recipe.replace("127.0.0.1:8090", new URL(unknowing.url).host));
+      const reached = service.received.length;
+      const { access_token: token } = await login(instance.url);
+      const unjudged = await ask({ authorization: `Bearer ${token}` });
+      expect([unjudged.status, unjudged.headers["retry-after"]]).toEqual([503, "1"]);
+      expect((await ask({})).status).toBe(401);
+      expect(service.received.length).toBe(reached);
+    } finally {
+      await unknowing.stop();
+      await stopNginx?.();
+      stopNginx = await startNginx(recipe);
+    }
+  });
+
+  test("a gateway that is gone is 503 with Retry-After, and nothing gets through", async () => {
     const { access_token: token } = await login(instance.url);
     expect((await ask({ authorization: `Bearer ${token}` })).status).toBe(200);
     const reached = service.received.length;

@@ -17,7 +17,7 @@ import { createForger, type Forger, flawless, strangeTokens } from "./strange-to
 /** Credentials that are missing, or of another kind: the challenge names no error (RFC 6750 §3.1). */
 export function expectNoCredentials(answer: RawAnswer): void {
   expectRefusal(answer, 401, "invalid_token");
-  expect(answer.headers["www-authenticate"]).toBe("Bearer");
+  expect(answer.headers["www-authenticate"]).toBe('Bearer realm="keyfleet"');
 }
 
 export function expectInvalidToken(answer: RawAnswer): void {

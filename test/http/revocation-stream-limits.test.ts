@@ -6,7 +6,9 @@ import { readMetric, type Settings, startInstance, type TestInstance } from "../
 import {
   openStream,
   readSnapshot,
+  revocationOf,
   type StreamConnection,
+  type StreamEvent,
   type StreamOptions,
 } from "../support/revocation-stream.ts";
 import { revokeIds } from "../support/revocations.ts";
@@ -40,9 +42,9 @@ async function open(url: string, options: StreamOptions = {}): Promise<StreamCon
   return stream;
 }
 
-/** Asks for the stream and never reads a byte of the answer. */
-async function openAndNeverRead(url: string): Promise<Socket> {
-  const { cursor } = (await readSnapshot(url)).snapshot;
+/** Asks for the stream, after what there is already or from the beginning, and never reads a byte of the answer. */
+async function openAndNeverRead(url: string, fromTheBeginning = false): Promise<Socket> {
+  const cursor = fromTheBeginning ? "" : (await readSnapshot(url)).snapshot.cursor;
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);
   socket.pause();
@@ -115,6 +117,37 @@ test("a consumer that does not read is cut off, and nothing is kept for it; one 
   stalled.resume();
   await over;
   expect(unreadBytes).toBeLessThan(8e6);
+}, 40_000);
+
+test("consumers with much to catch up cost what they read at a time, not a log each; who does not read it is cut off", async () => {
+  const own = await start();
+  const [count, batchSize] = [30_000, 10_000];
+  for (let sent = 0; sent < count; sent += batchSize) await revokeIds(database.pool, batchSize);
+  await eventually(async () => (await readMetric(own, "keyfleet_revocation_entries")) === count);
+  const memoryBytes = async () =>
+    (await readMetric(own, "nodejs_external_memory_bytes")) +
+    (await readMetric(own, "nodejs_heap_size_used_bytes"));
+  const beforeBytes = await memoryBytes();
+  await Promise.all(Array.from({ length: 40 }, () => openAndNeverRead(own.url, true)));
+  await eventually(async () => (await consumersOf(own)) === 40);
+  // Of 6 MB each, about 240 MB in all.
+  expect((await memoryBytes()) - beforeBytes).toBeLessThan(60e6);
+
+  const reading = await open(own.url);
+  await eventually(() => reading.events.some(({ type }) => type === "revocation"));
+  const [last] = await revokeIds(database.pool, 1);
+  await eventually(() => reading.events.some(({ type }) => type === "heartbeat"));
+  const types = reading.events.map(({ type }) => type);
+  const heard = reading.events.filter(({ type }) => type === "revocation");
+  expect(heard.map(({ id }) => Number(id?.split(":")[1]))).toEqual(heard.map((_, index) => index + 1));
+  expect(heard.length).toBe(count + 1);
+  expect(revocationOf(heard.at(-1) as StreamEvent).id).toBe(last);
+  expect(types.filter((type) => type === "ready")).toHaveLength(1);
+  // Before it is ready, no as_of that it could mistake for its own.
+  expect(types.indexOf("heartbeat")).toBeGreaterThan(types.indexOf("ready"));
+
+  await eventually(async () => (await dropsOf(own)) === 40, 15_000);
+  expect(await consumersOf(own)).toBe(1);
 }, 40_000);
 
 test("a new epoch ends all streams, also those that are not read, and does no harm to the instance", async () => {

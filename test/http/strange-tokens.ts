@@ -53,7 +53,10 @@ export async function createForger(fixture: EndpointFixture): Promise<Forger> {
   const times = { publishedAtMs: nowMs, activatesAtMs: nowMs };
   const ends = { retiresAtMs: nowMs + 3_600_000, expiresAtMs: nowMs + 7_200_000 };
   const row = { kid: key.kid, x: key.x, alg: "EdDSA", instanceId: thief.id, ...times, ...ends } as const;
-  await createPublishedKeyStore(pool).publish(row, sealPublication(testSecrets, row), 16);
+  await createPublishedKeyStore(pool).publish(row, sealPublication(testSecrets, row), {
+    maxSigners: 16,
+    madeAtMs: row.publishedAtMs,
+  });
   await eventually(async () => (await fixture.send("GET", `/.well-known/jwks/${key.kid}`)).status === 200);
   const tokens = await fixture.login();
   const { access_token: other } = await fixture.login();

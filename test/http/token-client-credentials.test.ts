@@ -219,6 +219,28 @@ describe("a client is refused", () => {
   });
 });
 
+test("with a client every session through it ends: nobody would ask for its secret any more", async () => {
+  const { headers, secret } = await makeClient("storefront");
+  const credentials = { client_id: "storefront", client_secret: secret };
+  const [through, direct] = [await fixture.login(credentials), await fixture.login()];
+  const refresh = (token: string, more = {}, as = {}) =>
+    fixture.postForm("/token", { grant_type: "refresh_token", refresh_token: token, ...more }, as);
+  const standing = await issue({}, headers);
+  await createClientStore(fixture.database.pool).remove("storefront", testActing);
+  for (const more of [{ client_id: "storefront" }, {}]) {
+    expectBadRequest(await refresh(through.refresh_token, more), "invalid_grant");
+  }
+  for (const token of [through.access_token, standing.access_token]) {
+    expect(parse(await fixture.postForm("/introspect", { token }, shop))).toEqual({ active: false });
+  }
+  const { rows } = await fixture.database.pool.query(
+    "select id from keyfleet.revocations where id = any ($1)",
+    [[through.session_id, standing.claims["rid"], direct.session_id]],
+  );
+  expect(rows.map(({ id }) => id).sort()).toEqual([through.session_id, standing.claims["rid"]].sort());
+  expect((await refresh(direct.refresh_token)).status).toBe(200);
+});
+
 describe("the audience", () => {
   test("is the client's first, or another of its own that is named", async () => {
     expect((await issue()).claims.aud).toBe(apiAudience);

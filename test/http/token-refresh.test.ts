@@ -51,7 +51,7 @@ describe("a refresh is answered", () => {
     const answer = await post(before.refresh_token);
     expect(answer.status).toBe(200);
     expect(answer.headers["content-type"]).toMatch(/^application\/json\b/);
-    expect(answer.headers["cache-control"]).toBe("no-store");
+    expect(answer.headers).toMatchObject({ "cache-control": "no-store", pragma: "no-cache" });
     expect(parse(answer)).toEqual({
       access_token: expect.stringMatching(/^[\w-]+\.[\w-]+\.[\w-]{86}$/),
       token_type: "Bearer",
@@ -85,6 +85,18 @@ describe("a refresh is answered", () => {
     const second = await refresh(before.refresh_token);
     expect(second.refresh_token).toBe(first.refresh_token);
     expect(decodeJwt(second.access_token).jti).not.toBe(decodeJwt(first.access_token).jti);
+    await refresh(first.refresh_token);
+  });
+
+  test("ten times again: more often is no lost answer, is refused, and hurts nobody", async () => {
+    const before = await fixture.login();
+    const first = await refresh(before.refresh_token);
+    const again = Array.from({ length: 14 }, () => post(before.refresh_token));
+    const answers = await Promise.all(again);
+    expect(answers.filter(({ status }) => status === 200)).toHaveLength(10);
+    const refused = answers.filter(({ status }) => status !== 200);
+    for (const answer of refused) expectBadRequest(answer, "invalid_grant");
+    expectBadRequest(await expectNothingDone(fixture, () => post(before.refresh_token)), "invalid_grant");
     await refresh(first.refresh_token);
   });
 });
@@ -127,6 +139,11 @@ describe("a session's ends", () => {
     const successor = await refresh(tokens.refresh_token);
     await moveSession(fixture.database, tokens.session_id, { usedAgoMs: minuteMs });
     expectBadRequest(await post(tokens.refresh_token), "invalid_grant");
+    const { rows } = await fixture.database.pool.query(
+      "select end_reason from keyfleet.sessions where id = $1",
+      [tokens.session_id],
+    );
+    expect(rows).toEqual([{ end_reason: "refresh_token_reused" }]);
     expectBadRequest(await post(successor.refresh_token), "invalid_grant");
     expect((await fixture.send("GET", "/userinfo", bearer(successor.access_token))).status).toBe(401);
   });

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { addAccount, alice, login } from "../support/accounts.ts";
+import { createRemoteJWKSet, decodeProtectedHeader, jwtVerify } from "jose";
+import { addAccount, alice, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
 import {
@@ -107,6 +108,38 @@ describe.each(cases)("$name, with default settings", ({ create, badSignature, wr
     const { access_token } = await login(instance.url, { audience: otherAudience });
     await expect(consumer.verify(access_token)).rejects.toThrow(wrongAudience);
   });
+});
+
+test("a token of a revoked key is good to all that know the key until their caches end, and to none that starts then", async () => {
+  const trust = { issuer: instance.issuer, audience, tlsFront };
+  const jwksUrl = new URL(`${instance.issuer}/.well-known/jwks.json`);
+  const { access_token: token } = await login(instance.url);
+  const warm = await Promise.all(cases.map(({ create }) => create(trust)));
+  const briefMs = 1000;
+  const brief = createRemoteJWKSet(jwksUrl, { cacheMaxAge: briefMs });
+  await Promise.all([...warm.map((consumer) => consumer.verify(token)), jwtVerify(token, brief)]);
+  const readAtMs = performance.now();
+  await database.pool.query("select keyfleet.revoke_instance_keys($1, false, 'test', null)", [
+    instance.instanceId,
+  ]);
+  const { kid = "" } = decodeProtectedHeader(token);
+  await eventually(async () => !(await (await fetch(jwksUrl)).text()).includes(kid));
+  await Promise.all([...warm.map((consumer) => consumer.verify(token)), jwtVerify(token, brief)]);
+  const cold = await Promise.all(cases.map(({ create }) => create(trust)));
+  for (const consumer of cold) await expect(consumer.verify(token)).rejects.toThrow();
+  await eventually(() =>
+    jwtVerify(token, brief).then(
+      () => false,
+      () => true,
+    ),
+  );
+  const refusedAfterMs = performance.now() - readAtMs;
+  console.log(
+    `${warm.length} stock consumers took a token of a key that had left the JWKS; ` +
+      `jose with a cache of ${briefMs} ms refused it ${refusedAfterMs.toFixed(0)} ms after it had read the set`,
+  );
+  expect(refusedAfterMs).toBeGreaterThan(briefMs / 2);
+  await Promise.all([...warm, ...cold].map((consumer) => consumer.close()));
 });
 
 /** One character of the claims' text; all else about the token stays as it has to be. */

@@ -70,7 +70,10 @@ async function publish(instanceId: string, agoMs = 0, retiresInMs = 3_600_000): 
     expiresAtMs: retiresAtMs + tokenMs + graceMs,
   };
   const row = { kid, x, alg: "EdDSA", instanceId, ...times } as const;
-  await createPublishedKeyStore(pool).publish(row, sealPublication(testSecrets, row), 16);
+  await createPublishedKeyStore(pool).publish(row, sealPublication(testSecrets, row), {
+    maxSigners: 16,
+    madeAtMs: row.publishedAtMs,
+  });
   await pool.query(
     `begin; alter table keyfleet.signing_keys disable trigger user;
      update keyfleet.signing_keys set published_at = published_at - interval '${agoMs} ms',

@@ -45,7 +45,10 @@ async function publication(changes: Partial<KeyPublication> = {}): Promise<KeyPu
 
 async function publish(changes: Partial<KeyPublication> = {}): Promise<PublishedKey> {
   const row = await publication(changes);
-  const result = await keys().publish(row, sealPublication(testSecrets, row), 16);
+  const result = await keys().publish(row, sealPublication(testSecrets, row), {
+    maxSigners: 16,
+    madeAtMs: row.publishedAtMs,
+  });
   if (result.outcome !== "published") throw new Error(result.outcome);
   return result.key;
 }
@@ -67,14 +70,32 @@ describe("publishing", () => {
   test("again, when the first answer was lost, gives the row of the first time", async () => {
     const first = await publish();
     const later = { ...first, publishedAtMs: first.publishedAtMs + 100_000 };
-    const again = await keys().publish(later, sealPublication(testSecrets, later), 16);
+    const again = await keys().publish(later, sealPublication(testSecrets, later), {
+      maxSigners: 16,
+      madeAtMs: first.publishedAtMs,
+    });
     expect(again).toEqual({ outcome: "published", key: first });
+  });
+
+  test("of a key that was made before its owner's keys were revoked is refused, whenever it comes", async () => {
+    const [made, ring] = [await publication(), await publish()];
+    const who = { actor: "command", instanceId: null, address: null };
+    await keys().revokeInstanceKeys(instance.id, false, "revoked", who);
+    const publishedAtMs = await databaseNowMs();
+    const row = { ...made, publishedAtMs, activatesAtMs: publishedAtMs };
+    const publishMadeAt = (madeAtMs: number) =>
+      keys().publish(row, sealPublication(testSecrets, row), { maxSigners: 16, madeAtMs });
+    expect(await publishMadeAt(ring.publishedAtMs)).toEqual({ outcome: "ring_revoked" });
+    expect(await publishMadeAt(await databaseNowMs())).toMatchObject({ outcome: "published" });
   });
 
   test.each([-700, 700])("is refused with a time that is %p ms off the database's clock", async (byMs) => {
     const nowMs = await databaseNowMs();
     const row = await publication({ publishedAtMs: nowMs + byMs, activatesAtMs: nowMs + 1000 });
-    const result = await keys().publish(row, sealPublication(testSecrets, row), 16);
+    const result = await keys().publish(row, sealPublication(testSecrets, row), {
+      maxSigners: 16,
+      madeAtMs: row.publishedAtMs,
+    });
     expect(result).toEqual({ outcome: "clock_differs" });
   });
 
@@ -134,9 +155,9 @@ describe("a published key is a fact", () => {
 
   test("its kid is the thumbprint of its key", async () => {
     const row = await publication({ kid: generateSigningKey("EdDSA").kid });
-    await expect(keys().publish(row, sealPublication(testSecrets, row), 16)).rejects.toThrow(
-      "check constraint",
-    );
+    await expect(
+      keys().publish(row, sealPublication(testSecrets, row), { maxSigners: 16, madeAtMs: row.publishedAtMs }),
+    ).rejects.toThrow("check constraint");
   });
 });
 

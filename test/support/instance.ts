@@ -46,7 +46,10 @@ export interface StartOptions {
   readonly untilReady?: boolean;
 }
 
-/** Resolves when the instance can issue tokens. Rejects, with its output, where it ends before. */
+/**
+ * Resolves when the instance can issue tokens, and signs them itself: until its key has settled it borrows. Not so where
+ * MAX_SIGNERS may leave it without a key. Rejects, with its output, where it ends before.
+ */
 export async function startInstance(options: StartOptions): Promise<TestInstance> {
   const { databaseUrl, settings = {}, nodeFlags = [], untilReady = true } = options;
   const child = spawn(
@@ -73,7 +76,7 @@ export async function startInstance(options: StartOptions): Promise<TestInstance
     void exited.then((code) => reject(new Error(`the instance ended with ${code}:\n${output}`)));
   });
   const listening = told.get("listening") ?? {};
-  return {
+  const instance: TestInstance = {
     url: `http://127.0.0.1:${listening["port"]}`,
     metricsUrl: `http://127.0.0.1:${listening["metricsPort"]}/metrics`,
     issuer: String(listening["issuer"]),
@@ -85,6 +88,14 @@ export async function startInstance(options: StartOptions): Promise<TestInstance
       return exited;
     },
   };
+  if (untilReady && settings["MAX_SIGNERS"] === undefined) await untilItSigns(instance);
+  return instance;
+}
+
+/** Also through a moment in which it does not listen. */
+export async function untilItSigns(instance: TestInstance): Promise<void> {
+  const signs = () => readMetric(instance, "keyfleet_signer").catch(() => 0);
+  while ((await signs()) !== 1) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 /** A value of `/metrics`, 0 where it is not there: `keyfleet_logins_total{outcome="success"}`. */

@@ -13,6 +13,8 @@ export interface SmallIssuer {
   /** Members of the metadata that are different from now on. */
   changeMetadata(members: Readonly<Record<string, unknown>>): void;
   revoke(type: RevocationEvent["type"], id: string): void;
+  /** Answers this path so from now on; undefined: as before. */
+  answerWith(path: string, answer: Answer | undefined): void;
   openStreams(): number;
   close(): Promise<void>;
 }
@@ -20,6 +22,8 @@ export interface SmallIssuer {
 export type KeyAnswer =
   | { readonly jwk: unknown }
   | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string };
+
+export type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
 export interface SmallIssuerOptions {
   /** The database's time, in milliseconds. */
@@ -35,6 +39,7 @@ export async function startSmallIssuer({ now }: SmallIssuerOptions): Promise<Sma
   const answers = new Map<string, KeyAnswer>();
   const events: RevocationEvent[] = [];
   const streams = new Set<ServerResponse>();
+  const changedAnswers = new Map<string, Answer>();
   let changed: Readonly<Record<string, unknown>> = {};
   const asOf = () => now() / 1000;
   const cursor = (number: number) => `${epoch}:${number}`;
@@ -44,7 +49,10 @@ export async function startSmallIssuer({ now }: SmallIssuerOptions): Promise<Sma
     requests.push(target);
     const { pathname } = new URL(target, url);
     const kid = /^\/\.well-known\/jwks\/(.+)$/.exec(pathname)?.[1];
-    if (pathname === "/.well-known/openid-configuration") sendJson(response, { ...metadata(), ...changed });
+    const changedAnswer = changedAnswers.get(pathname);
+    if (changedAnswer !== undefined) changedAnswer(request, response);
+    else if (pathname === "/.well-known/openid-configuration")
+      sendJson(response, { ...metadata(), ...changed });
     else if (pathname === "/.well-known/jwks.json") sendJson(response, { keys: publishedKeys() });
     else if (kid !== undefined) sendKey(response, answers.get(kid));
     else if (pathname === "/revocations") sendJson(response, snapshot());
@@ -96,6 +104,10 @@ export async function startSmallIssuer({ now }: SmallIssuerOptions): Promise<Sma
       events.push(event);
       for (const response of streams) send(response, "revocation", event, events.length);
     },
+    answerWith(path, answer) {
+      if (answer === undefined) changedAnswers.delete(path);
+      else changedAnswers.set(path, answer);
+    },
     openStreams: () => streams.size,
     async close() {
       clearInterval(heartbeats);
@@ -110,7 +122,7 @@ function send(response: ServerResponse, event: string, data: object, number?: nu
   response.write(`event: ${event}\n${id}data: ${JSON.stringify(data)}\n\n`);
 }
 
-function sendJson(response: ServerResponse, body: unknown): void {
+export function sendJson(response: ServerResponse, body: unknown): void {
   response.setHeader("content-type", "application/json");
   response.end(JSON.stringify(body));
 }

@@ -26,7 +26,7 @@ test("an issuer whose name ends in a slash is asked below it, with one slash (Op
 });
 
 test.each([undefined, null, Number.NaN, "soon", {}])("news as of %p make nothing fresh", (asOf) => {
-  const revoked = createRevokedSet(now);
+  const revoked = createRevokedSet(now, now);
   revoked.reached("0123456789abcdef0123456789abcdef:0");
   revoked.heard(asOf as unknown as number);
   expect(revoked.ageMs()).toBe(Number.POSITIVE_INFINITY);

@@ -18,13 +18,18 @@ const packages: Readonly<Record<string, URL>> = {
 function workerGlobals(): object {
   const timers = new Map<number, NodeJS.Timeout>();
   let timerCount = 0;
-  const { fetch, Request, Response, Headers, URL, URLSearchParams, crypto } = globalThis;
+  const { Request, Response, Headers, URL, URLSearchParams, crypto, performance } = globalThis;
   const { TextEncoder, TextDecoder, ReadableStream, AbortController, AbortSignal, DOMException } = globalThis;
   const { atob, btoa, queueMicrotask, structuredClone, Event, EventTarget } = globalThis;
   return {
-    ...{ fetch, Request, Response, Headers, URL, URLSearchParams, crypto },
+    ...{ Request, Response, Headers, URL, URLSearchParams, crypto, performance },
     ...{ TextEncoder, TextDecoder, ReadableStream, AbortController, AbortSignal, DOMException },
     ...{ atob, btoa, queueMicrotask, structuredClone, Event, EventTarget },
+    /** As Cloudflare's, which knows no other way to treat a redirect. */
+    fetch(input: string, init: RequestInit = {}) {
+      if (init.redirect === "error") throw new TypeError("redirect must be follow or manual");
+      return fetch(input, init);
+    },
     setTimeout(done: () => void, ms: number) {
       timerCount += 1;
       timers.set(timerCount, setTimeout(done, ms));
