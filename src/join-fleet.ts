@@ -181,7 +181,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     onEnded = resolve;
   });
   const issueCheck = createIssueCheck({
-    signer: ring,
+    ring,
     borrower: loans.borrower,
     nowMs: () => Math.round(clock.nowMs()),
     findsKey: createSigningChoice(pool, {
@@ -230,7 +230,10 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       epochGuard.doubt();
       sync.poke();
     },
-    onHearing: () => background.beat(),
+    onHearing() {
+      background.beat();
+      sync.poke();
+    },
     onLost(reason) {
       logger.warn({ reason }, "notifications do not arrive: polling alone");
       background.beat();

@@ -1,9 +1,9 @@
 /**
- * Whether a token could be issued now, for whoever routes logins: where a signature has to be borrowed, or a key is new,
- * only the issuing statement's own choice can tell, for it alone knows who lives.
+ * Whether a token could be issued now, for whoever routes logins. Where others could lend, only the issuing statement's
+ * own choice can tell, for it alone knows who lives.
  */
 
-import type { Signer } from "../keys/key-ring.ts";
+import type { KeyRing } from "../keys/key-ring.ts";
 import type { SignatureBorrower } from "./borrow-signature.ts";
 import type { IssueRequest } from "./issuing.ts";
 
@@ -15,26 +15,28 @@ export interface IssueCheck {
 }
 
 export function createIssueCheck(deps: {
-  readonly signer: Pick<Signer, "offer">;
+  readonly ring: Pick<KeyRing, "offer" | "canSign">;
   readonly borrower: Pick<SignatureBorrower, "offer">;
   nowMs(): number;
   /** Whether the issuing statement would choose a key. */
   findsKey(request: Omit<IssueRequest, "jti">): Promise<boolean>;
 }): IssueCheck {
-  const { signer, borrower } = deps;
+  const { ring, borrower } = deps;
   let isLooking = false;
   let found = false;
 
+  const knowsLenders = () => borrower.offer(ring.offer()).lenders.length > 0;
+
   return {
     async look() {
-      const offer = signer.offer();
-      if (offer.isMature || isLooking) return;
+      if (isLooking || !knowsLenders()) return;
       isLooking = true;
+      const offer = ring.offer();
       found = await deps
         .findsKey({ offer, lending: borrower.offer(offer), nowEstimateMs: deps.nowMs() })
         .catch(() => false);
       isLooking = false;
     },
-    canIssue: () => signer.offer().isMature || found,
+    canIssue: () => (knowsLenders() ? found : ring.canSign()),
   };
 }
