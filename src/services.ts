@@ -101,6 +101,7 @@ export function createServices(options: ServiceOptions): Services {
     issuer,
     alg: config.signingAlg,
     directory,
+    isCurrent: fleet.sync.isCurrent,
     clock,
     clockToleranceMs,
   });

@@ -64,6 +64,7 @@ async function judge(
     issuer: config.issuer ?? String(iss),
     alg,
     directory: { find: () => ({ status: "published", key }) },
+    isCurrent: async () => true,
     clock: { nowMs: () => nowMs },
     clockToleranceMs: config.clockToleranceMs,
   })(token);

@@ -18,6 +18,11 @@ export interface FleetSync {
   start(): void;
   /** Something may have changed: reads at once, or once more after the reading under way. */
   poke(): void;
+  /**
+   * Whether everything that was there two intervals ago has been read: every key, then, that can have signed (I1). Has
+   * it read where it has not, as after the process was stopped, or cut off. Never throws.
+   */
+  isCurrent(): Promise<boolean>;
   stop(): Promise<void>;
   /** Milliseconds since the last complete reading; infinite before the first. */
   ageMs(): number;
@@ -81,6 +86,15 @@ export function createFleetSync(options: FleetSyncOptions): FleetSync {
       if (stopped) return;
       if (running !== undefined) pokedWhileRunning = true;
       else run();
+    },
+    async isCurrent() {
+      const sinceMs = monotonic.nowMs() - 2 * intervalMs;
+      // The reading that is under way may have begun before.
+      for (let readings = 0; readings < 2 && lastSyncedAtMs < sinceMs && !stopped; readings += 1) {
+        if (running === undefined) run();
+        await running;
+      }
+      return lastSyncedAtMs >= sinceMs;
     },
     async stop() {
       stopped = true;

@@ -49,27 +49,35 @@ async function isUpToDate(url: string): Promise<boolean> {
     if ((error as { code?: unknown }).code === undefinedTable) return false;
     throw error;
   } finally {
-    await client.end();
+    client.end().catch(() => undefined);
   }
 }
 
 async function migrateOnce(url: string, log: (message: string) => void): Promise<readonly string[]> {
   const { runner } = await import("node-pg-migrate");
-  const applied = await runner({
-    databaseUrl: {
-      connectionString: url,
-      application_name: "keyfleet-migrate",
-      connectionTimeoutMillis: 5000,
-      lock_timeout: lockTimeoutMs,
-    },
-    dir: migrationsDirectory,
-    direction: "up",
-    migrationsSchema: "keyfleet",
-    createMigrationsSchema: true,
-    migrationsTable: "migrations",
-    singleTransaction: true,
-    advisoryLockMode: "wait",
-    log: (message: string) => log(message),
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: "keyfleet-migrate",
+    connectionTimeoutMillis: 5000,
+    lock_timeout: lockTimeoutMs,
   });
-  return applied.map((migration) => migration.name);
+  // A connection that breaks says so as an event besides, which without a listener would end the process.
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+    const applied = await runner({
+      dbClient: client,
+      dir: migrationsDirectory,
+      direction: "up",
+      migrationsSchema: "keyfleet",
+      createMigrationsSchema: true,
+      migrationsTable: "migrations",
+      singleTransaction: true,
+      advisoryLockMode: "wait",
+      log: (message: string) => log(message),
+    });
+    return applied.map((migration) => migration.name);
+  } finally {
+    client.end().catch(() => undefined);
+  }
 }

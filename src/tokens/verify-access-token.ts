@@ -2,7 +2,8 @@
 
 import { type CryptoKey, compactVerify, importJWK } from "jose";
 import { type Clock, secondMs } from "../clock.ts";
-import type { Directory } from "../keys/directory.ts";
+import { unavailable } from "../errors.ts";
+import type { Directory, KeyLookup } from "../keys/directory.ts";
 import { expiryMs, type PublishedKey } from "../keys/published-key.ts";
 import { type AccessTokenClaims, accessTokenType } from "../protocol/access-token.ts";
 import { decodeCompactJws } from "../protocol/compact-jws.ts";
@@ -13,14 +14,19 @@ export interface VerifiedAccessToken {
   readonly claims: AccessTokenClaims;
 }
 
-/** Undefined where the token is not one that a key of this fleet signed and that is valid now. Not checked: whether
- * it was issued, revoked, and for whom it is. */
+/**
+ * Undefined where the token is not one that a key of this fleet signed and that is valid now. Not checked: whether it
+ * was issued, revoked, and for whom it is. Throws `temporarily_unavailable` where its key may be one that this instance
+ * has had no chance to read: it would call a valid token none, and a revocation of it would come to nothing.
+ */
 export type VerifyAccessToken = (token: string) => Promise<VerifiedAccessToken | undefined>;
 
 export interface VerifyAccessTokenDependencies {
   readonly issuer: string;
   readonly alg: SigningAlg;
   readonly directory: Pick<Directory, "find">;
+  /** Whether the directory has every key that can have signed; where not, it is read first. */
+  isCurrent(): Promise<boolean>;
   readonly clock: Clock;
   /** How far `iat` and `nbf` may lie ahead of this instance's estimate of Postgres's clock. */
   readonly clockToleranceMs: number;
@@ -38,11 +44,18 @@ export function createVerifyAccessToken(deps: VerifyAccessTokenDependencies): Ve
     return imported;
   }
 
+  async function find(kid: string): Promise<KeyLookup> {
+    const found = directory.find(kid);
+    if (found.status !== "unknown") return found;
+    if (!(await deps.isCurrent())) throw unavailable("The signing keys have to be read again.");
+    return directory.find(kid);
+  }
+
   return async (token) => {
     const decoded = decodeCompactJws(token);
     if (decoded === undefined || !isHeader(decoded.header, alg)) return undefined;
     const kid = String(decoded.header["kid"]);
-    const found = directory.find(kid);
+    const found = await find(kid);
     if (found.status !== "published" || !areClaims(decoded.claims)) return undefined;
     const isSigned = await compactVerify(token, await publicKeyOf(found.key), { algorithms: [alg] }).then(
       () => true,

@@ -1,109 +1,60 @@
-/** An instance that is stopped for longer than everything, declared dead, and wakes with keys that others have retired. */
+/** What an instance says of tokens whose key was published while it was stopped: nothing, before it has read again. */
 
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { decodeProtectedHeader } from "jose";
-import type { TokenResponse } from "../../src/protocol/oauth.ts";
-import { addAccount, eventually, postLogin } from "../support/accounts.ts";
+import { addClient, basic } from "../http/endpoint-fixture.ts";
+import { addAccount, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
-import { servedKeys, verifyThrough } from "./stock-verification.ts";
 
-/** Its next key is far from signing, and so is withdrawn with the current one. */
-const settings = { ISSUER: "https://id.example", KEY_ROTATION_SCHEDULE: "0 0 1 1 *" };
+const issuer = "https://id.example";
 
 let database: TestDatabase;
-let sleeper: TestInstance;
-let other: TestInstance;
+let started: TestInstance[];
 
 beforeEach(async () => {
   database = await freshDatabase();
   await addAccount(database.url);
-  const start = () => startInstance({ databaseUrl: database.url, settings });
-  [sleeper, other] = await Promise.all([start(), start()]);
+  started = [];
 });
 afterEach(async () => {
-  sleeper.process.kill("SIGCONT");
-  await Promise.all([sleeper, other].map((instance) => instance.stop("SIGKILL")));
+  for (const instance of started) instance.process.kill("SIGCONT");
+  await Promise.all(started.map((instance) => instance.stop("SIGKILL")));
   await database.drop();
 });
 
-const kidOf = (token: string) => decodeProtectedHeader(token).kid ?? "";
-
-async function retiredKids(): Promise<readonly string[]> {
-  const { rows } = await database.pool.query<{ kid: string }>(
-    "select kid from keyfleet.signing_keys where instance_id = $1 and retired_early_at is not null",
-    [sleeper.instanceId],
-  );
-  return rows.map(({ kid }) => kid);
+async function start(): Promise<TestInstance> {
+  const settings = { ISSUER: issuer, FLEET_SYNC_INTERVAL: "200ms" };
+  const instance = await startInstance({ databaseUrl: database.url, settings });
+  started.push(instance);
+  return instance;
 }
 
-/** It sleeps for an hour, as the database has it, and the other does what it does every ten seconds. */
-async function sleepAndBeRetired(): Promise<readonly string[]> {
-  sleeper.process.kill("SIGSTOP");
-  await database.pool.query(
-    `update keyfleet.instances set
-       heartbeat_at = heartbeat_at - case when id = $1 then interval '1 hour' else '0' end,
-       connected_since = connected_since - interval '2 hours'`,
-    [sleeper.instanceId],
-  );
-  const lost = await database.pool.query("select id from keyfleet.retire_lost_instances($1) id", [
-    other.instanceId,
+test("a token of a key that it does not know yet is no unknown token: what is asked on waking is answered from a new reading", async () => {
+  const secret = await addClient(database, { id: "shop", audiences: [issuer], scopes: [] }, issuer);
+  const woken = await start();
+  woken.process.kill("SIGSTOP");
+  const other = await start();
+  const [kept, revoked] = [await login(other.url), await login(other.url)];
+  const bearer = { authorization: `Bearer ${kept.access_token}` };
+  const form = (members: Record<string, string>) => ({
+    method: "POST",
+    body: new URLSearchParams(members),
+  });
+  // Sent while it cannot read them, so that it meets them before anything else.
+  const answers = Promise.all([
+    fetch(`${woken.url}/userinfo`, { headers: bearer }),
+    fetch(`${woken.url}/introspect`, {
+      ...form({ token: kept.access_token }),
+      headers: basic("shop", secret),
+    }),
+    fetch(`${woken.url}/revoke`, form({ token: revoked.access_token, client_id: "first-party" })),
   ]);
-  expect(lost.rows).toEqual([{ id: sleeper.instanceId }]);
-  const retired = await retiredKids();
-  expect(retired).toHaveLength(2);
-  return retired;
-}
-
-/** What waits for it is answered before it has learned anything. Returns the kids of the tokens that it hands out. */
-async function wakeToLogins(): Promise<readonly string[]> {
-  const asked = Array.from({ length: 5 }, () => postLogin(sleeper.url));
-  sleeper.process.kill("SIGCONT");
-  const answers = await Promise.all(asked);
-  const issued = answers.filter(({ status }) => status === 200);
-  expect(answers.filter(({ status }) => status === 503)).toHaveLength(answers.length - issued.length);
-  const tokens = await Promise.all(issued.map((answer) => answer.json() as Promise<TokenResponse>));
-  return tokens.map(({ access_token }) => kidOf(access_token));
-}
-
-test("it is refused by the issuing statement, starts afresh, and what it signed before stays good", async () => {
-  const own = async () => {
-    const { rows } = await database.pool.query<{ kid: string }>(
-      "select kid from keyfleet.signing_keys where instance_id = $1 and retired_early_at is null",
-      [sleeper.instanceId],
-    );
-    return rows.map(({ kid }) => kid);
-  };
-  /** Until its own keys are settled, the other signs for it. */
-  async function ownToken(): Promise<string> {
-    let token = "";
-    await eventually(async () => {
-      const answer = await postLogin(sleeper.url);
-      if (answer.status !== 200) return false;
-      token = ((await answer.json()) as TokenResponse).access_token;
-      return (await own()).includes(kidOf(token));
-    });
-    return token;
-  }
-
-  const before = await ownToken();
-  const retired = await sleepAndBeRetired();
-  expect(retired).toContain(kidOf(before));
-  for (const kid of await wakeToLogins()) expect(retired).not.toContain(kid);
-
-  const fresh = await ownToken();
-  for (const token of [before, fresh]) await verifyThrough(other, token);
-  expect([...(await servedKeys(other)).keys()]).toEqual([...(await servedKeys(sleeper)).keys()]);
-});
-
-test("control: where the statement does not look at the end of a key, it signs with one that was retired", async () => {
-  await database.pool.query(
-    `create or replace function keyfleet.may_sign(
-       k keyfleet.signing_keys, p_issuer keyfleet.issuer, p_now timestamptz
-     ) returns boolean language sql immutable as $$
-       select k.revoked_at is null and k.activates_at <= p_now
-     $$`,
-  );
-  const retired = await sleepAndBeRetired();
-  expect((await wakeToLogins()).some((kid) => retired.includes(kid))).toBe(true);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  woken.process.kill("SIGCONT");
+  const [userinfo, introspected, revocation] = await answers;
+  expect([userinfo.status, introspected.status, revocation.status]).toEqual([200, 200, 200]);
+  expect(await introspected.json()).toMatchObject({ active: true });
+  const ofRevoked = { authorization: `Bearer ${revoked.access_token}` };
+  expect((await fetch(`${other.url}/userinfo`, { headers: ofRevoked })).status).toBe(401);
+  expect((await fetch(`${other.url}/userinfo`, { headers: bearer })).status).toBe(200);
 });

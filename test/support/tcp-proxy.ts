@@ -2,14 +2,19 @@
 
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** `pass`: as if it were not there. `refuse`: every connection is reset. `hang`: nothing gets through, nothing ends. */
-export type ProxyMode = "pass" | "refuse" | "hang";
+/**
+ * `pass`: as if it were not there. `refuse`: every connection is reset. `hang`: nothing gets through, nothing ends.
+ * `half-open`: what the client sends arrives, and no answer comes back, so that it cannot know what was done.
+ */
+export type ProxyMode = "pass" | "refuse" | "hang" | "half-open";
 
 export interface TcpProxy {
   /** The database's url, through the proxy. */
   readonly url: string;
   /** Also changes connections that are open: `refuse` resets them, `hang` stops their bytes. */
   setMode(mode: ProxyMode): void;
+  /** Every packet takes a random time up to this, both ways; bytes keep their order. */
+  setDelay(upToMs: number): void;
   /** Resets all open connections. */
   cut(): void;
   close(): Promise<void>;
@@ -24,6 +29,7 @@ export function reset(socket: Socket): void {
 export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   const target = new URL(databaseUrl);
   let mode: ProxyMode = "pass";
+  let delayUpToMs = 0;
   const sockets = new Set<Socket>();
 
   const track = (socket: Socket) => {
@@ -37,17 +43,30 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     if (mode === "refuse") return reset(client);
     const upstream = connect(Number(target.port), target.hostname);
     track(upstream);
-    const forward = (from: Socket, to: Socket) => {
-      // While the network hangs, bytes are read and lost: neither side learns of it.
-      from.on("data", (bytes) => {
-        if (mode === "pass") to.write(bytes);
+    const forward = (from: Socket, to: Socket, passes: () => boolean) => {
+      let underWay = 0;
+      let sent = Promise.resolve();
+      const send = (bytes: Buffer) => {
+        // While the network hangs, bytes are read and lost: neither side learns of it.
+        if (passes() && to.writable) to.write(bytes);
+      };
+      from.on("data", (bytes: Buffer) => {
+        if (delayUpToMs === 0 && underWay === 0) return send(bytes);
+        const delay = new Promise((resolve) => setTimeout(resolve, Math.random() * delayUpToMs));
+        underWay += 1;
+        sent = sent
+          .then(() => delay)
+          .then(() => {
+            underWay -= 1;
+            send(bytes);
+          });
       });
       from.on("close", () => {
-        if (mode === "pass") to.destroy();
+        if (mode === "pass") void sent.then(() => to.destroy());
       });
     };
-    forward(client, upstream);
-    forward(upstream, client);
+    forward(client, upstream, () => mode === "pass" || mode === "half-open");
+    forward(upstream, client, () => mode === "pass");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = new URL(databaseUrl);
@@ -58,8 +77,11 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     url: url.href,
     setMode(next) {
       // What was lost while it hung never arrives: those connections are broken for good.
-      if (mode === "hang" || next === "refuse") cut();
+      if (mode === "hang" || mode === "half-open" || next === "refuse") cut();
       mode = next;
+    },
+    setDelay(upToMs) {
+      delayUpToMs = upToMs;
     },
     cut,
     async close() {

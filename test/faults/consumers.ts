@@ -1,0 +1,195 @@
+/**
+ * A population of token consumers that differ in when they read the JWKS again, each as its library is set up by
+ * default, as far as a storm has time for it.
+ */
+
+import { createPublicKey, randomBytes } from "node:crypto";
+import { Worker } from "node:worker_threads";
+import { JwtVerifier } from "aws-jwt-verify";
+import { SimpleJwksCache, SimplePenaltyBox } from "aws-jwt-verify/jwk";
+import { createVerifier as createFastJwtVerifier } from "fast-jwt";
+import buildGetJwks from "get-jwks";
+import {
+  createLocalJWKSet,
+  createRemoteJWKSet,
+  decodeProtectedHeader,
+  importSPKI,
+  type JSONWebKeySet,
+  jwtVerify,
+  type RemoteJWKSetOptions,
+} from "jose";
+import * as oauth from "oauth4webapi";
+
+export interface Consumer {
+  readonly name: string;
+  /** How long it may go on with what it read, whatever it meets. */
+  readonly staleMs: number;
+  /** Throws whatever the library throws. */
+  verify(token: string): Promise<unknown>;
+  close(): void;
+}
+
+export interface ConsumerOptions {
+  /** Of the front that they read through. */
+  readonly issuer: string;
+  /** In place of all that is longer of what they wait for before they read again: what I9 allows for the delay. */
+  readonly staleMs: number;
+  /** In place of the 30 s that jose waits, where that is more than I9 allows for the delay. */
+  readonly joseCooldownMs?: number;
+}
+
+/** The same token, as if another key had signed it. */
+export function withMadeUpKey(token: string): string {
+  const header = { ...decodeProtectedHeader(token), kid: randomBytes(32).toString("base64url") };
+  const [, ...rest] = token.split(".");
+  return [Buffer.from(JSON.stringify(header)).toString("base64url"), ...rest].join(".");
+}
+
+const nothingToClose = { close: () => undefined };
+
+export async function createConsumers(options: ConsumerOptions): Promise<readonly Consumer[]> {
+  const { staleMs, joseCooldownMs = 30_000 } = options;
+  return [
+    joseConsumer("jose", options, { cooldownDuration: joseCooldownMs }),
+    joseConsumer("jose, a long cooldown (as keyfunc)", options, { cooldownDuration: staleMs }),
+    joseConsumer("jose, without a cache", options, undefined),
+    await intervalConsumer(options),
+    awsConsumer(options),
+    fastJwtConsumer(options),
+    jwksRsaConsumer(options),
+    await oauth4webapiConsumer(options),
+  ];
+}
+
+const jwksUrl = ({ issuer }: ConsumerOptions) => new URL(`${issuer}/.well-known/jwks.json`);
+const expected = ({ issuer }: ConsumerOptions) => ({ issuer, audience: issuer });
+
+function joseConsumer(
+  name: string,
+  options: ConsumerOptions,
+  caching: (RemoteJWKSetOptions & { readonly cooldownDuration: number }) | undefined,
+): Consumer {
+  const cached = createRemoteJWKSet(jwksUrl(options), caching);
+  const keys = () => (caching === undefined ? createRemoteJWKSet(jwksUrl(options)) : cached);
+  return {
+    ...nothingToClose,
+    name,
+    staleMs: caching?.cooldownDuration ?? 0,
+    verify: (token) => jwtVerify(token, keys(), expected(options)),
+  };
+}
+
+/** Envoy's way: the set is read at fixed intervals (10 min there), and an unknown kid changes nothing. */
+async function intervalConsumer(options: ConsumerOptions): Promise<Consumer> {
+  let keys: ReturnType<typeof createLocalJWKSet>;
+  async function read(): Promise<void> {
+    const response = await fetch(jwksUrl(options), { signal: AbortSignal.timeout(5000) });
+    if (response.ok) keys = createLocalJWKSet((await response.json()) as JSONWebKeySet);
+  }
+  await read();
+  const timer = setInterval(() => void read().catch(() => undefined), options.staleMs);
+  return {
+    name: "fixed intervals alone (as Envoy)",
+    staleMs: options.staleMs,
+    verify: (token) => jwtVerify(token, keys, expected(options)),
+    close: () => clearInterval(timer),
+  };
+}
+
+/** Reads at any unknown kid; where it was not there, no other is looked for for 10 s. */
+function awsConsumer(options: ConsumerOptions): Consumer {
+  const waitMs = Math.min(10_000, options.staleMs);
+  const penaltyBox = new SimplePenaltyBox({ waitSeconds: waitMs / 1000 });
+  const fetcher = {
+    fetch: async (url: string) => (await fetch(url, { signal: AbortSignal.timeout(5000) })).arrayBuffer(),
+  };
+  const verifier = JwtVerifier.create(
+    { ...expected(options), jwksUri: jwksUrl(options).href },
+    { jwksCache: new SimpleJwksCache({ fetcher, penaltyBox }) },
+  );
+  return {
+    ...nothingToClose,
+    name: "aws-jwt-verify",
+    staleMs: waitMs,
+    verify: (token) => verifier.verify(token),
+  };
+}
+
+/** A key is kept for a minute; an unknown one is looked for in the set at once. */
+function fastJwtConsumer({ issuer }: ConsumerOptions): Consumer {
+  const getJwks = buildGetJwks({ issuersWhitelist: [issuer], providerDiscovery: true });
+  const verify = createFastJwtVerifier({
+    allowedIss: issuer,
+    allowedAud: issuer,
+    async key({ header }: { header: Record<string, string> }) {
+      const { kid = "", alg = "" } = header;
+      const jwk = await getJwks.getJwk({ kid, alg, domain: issuer });
+      return createPublicKey({ key: jwk, format: "jwk" }).export({ type: "spki", format: "pem" });
+    },
+  });
+  return { ...nothingToClose, name: "fast-jwt with get-jwks", staleMs: 0, verify: (token) => verify(token) };
+}
+
+/** In a thread of its own: jest cannot require the ES module that jwks-rsa requires. */
+const jwksRsaThread = `
+  const { parentPort, workerData } = require("node:worker_threads");
+  const client = require("jwks-rsa")(workerData);
+  parentPort.on("message", (kid) =>
+    client.getSigningKey(kid).then(
+      (key) => parentPort.postMessage({ kid, pem: key.getPublicKey() }),
+      (error) => parentPort.postMessage({ kid, error: String(error) }),
+    ),
+  );`;
+
+type KeyAnswer = { readonly kid: string; readonly pem?: string; readonly error?: string };
+
+/** Five keys are kept for ten minutes each; an unknown one is looked for in the set at once. */
+function jwksRsaConsumer(options: ConsumerOptions): Consumer {
+  const thread = new Worker(jwksRsaThread, { eval: true, workerData: { jwksUri: jwksUrl(options).href } });
+  thread.setMaxListeners(0);
+  const getPem = (kid: string) =>
+    new Promise<string>((resolve, reject) => {
+      thread.on("message", function take(answer: KeyAnswer) {
+        if (answer.kid !== kid) return;
+        thread.off("message", take);
+        if (answer.pem === undefined) reject(new Error(answer.error));
+        else resolve(answer.pem);
+      });
+      thread.postMessage(kid);
+    });
+  return {
+    name: "jwks-rsa with jose",
+    staleMs: 0,
+    async verify(token) {
+      const { kid = "" } = decodeProtectedHeader(token);
+      return jwtVerify(token, await importSPKI(await getPem(kid), "EdDSA"), expected(options));
+    },
+    close: () => void thread.terminate(),
+  };
+}
+
+/** It reads again at an unknown kid when its set is 60 s old: the set is made to age as much faster as `staleMs` is less. */
+async function oauth4webapiConsumer({ issuer, staleMs }: ConsumerOptions): Promise<Consumer> {
+  const overHttp = { [oauth.allowInsecureRequests]: true };
+  const issuerUrl = new URL(issuer);
+  const response = await oauth.discoveryRequest(issuerUrl, { algorithm: "oauth2", ...overHttp });
+  const server = await oauth.processDiscoveryResponse(issuerUrl, response);
+  const cache = {} as oauth.ExportedJWKSCache;
+  let known: unknown;
+  let readAtMs = Date.now();
+  return {
+    ...nothingToClose,
+    name: "oauth4webapi",
+    staleMs,
+    async verify(token) {
+      if (cache.jwks !== known) readAtMs = Date.now();
+      known = cache.jwks;
+      const agedSeconds = Math.floor(((Date.now() - readAtMs) / staleMs) * 60);
+      if (known !== undefined) cache.uat = Math.floor(Date.now() / 1000) - agedSeconds;
+      const request = new Request("https://api.example/", { headers: { authorization: `Bearer ${token}` } });
+      // Another object each time: by it the library would know its own copy of the set, with the age that it has.
+      const options = { ...overHttp, [oauth.jwksCache]: cache };
+      return oauth.validateJwtAccessToken({ ...server }, request, issuer, options);
+    },
+  };
+}

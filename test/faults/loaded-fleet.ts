@@ -1,0 +1,106 @@
+/** A mature fleet under logins without a break, whose every token each of a population of consumers verifies at once. */
+
+import { addAccount, eventually, login, postLogin } from "../support/accounts.ts";
+import { freshDatabase } from "../support/database.ts";
+import { readMetric, type Settings } from "../support/instance.ts";
+import { type Consumer, createConsumers, withMadeUpKey } from "./consumers.ts";
+import { startFront } from "./front.ts";
+import { createStormyFleet, type StormyFleet } from "./stormy-fleet.ts";
+
+export interface LoadedFleet {
+  readonly fleet: StormyFleet;
+  /** So many more tokens are issued and verified. */
+  more(tokens: number): Promise<void>;
+  /** Consumers that rejected any token, sorted. */
+  rejecting(): readonly string[];
+  /** Of tokens issued since it was under load: those of a key that had been published for less than the delay. */
+  immatureTokens(): Promise<number>;
+}
+
+/** In place of 30 s, 60 s, 5 min and 10 min; the delay is longer by two sync intervals and a second. */
+const staleMs = 800;
+export const delayMs = 2000;
+
+/** Rejects where it does not come to that; `onClose` is given what there is to close before anything is waited for. */
+export async function startLoadedFleet(
+  instances: number,
+  settings: Settings,
+  onClose: (close: () => Promise<void>) => void,
+): Promise<LoadedFleet> {
+  const [database, front] = await Promise.all([freshDatabase(), startFront()]);
+  await addAccount(database.url);
+  let consumers: readonly Consumer[] = [];
+  let load = Promise.resolve();
+  let closed = false;
+  const fleet = createStormyFleet({
+    databaseUrl: database.url,
+    settings: {
+      ISSUER: front.url,
+      LOGIN_ATTEMPTS: "10000",
+      FLEET_SYNC_INTERVAL: "100ms",
+      KEY_PROPAGATION_DELAY: `${delayMs}ms`,
+      ...settings,
+    },
+    tell: () => undefined,
+  });
+  front.setMembers(fleet.serving);
+  onClose(async () => {
+    closed = true;
+    await load;
+    for (const consumer of consumers) consumer.close();
+    await fleet.close();
+    await front.close();
+    await database.drop();
+  });
+  await Promise.all(Array.from({ length: instances }, () => fleet.start()));
+  await eventually(async () => {
+    for (const { instance } of fleet.serving()) {
+      // Answered 503 while those who could lend have not said yet that they hear.
+      await postLogin(instance.url);
+      if ((await readMetric(instance, 'keyfleet_access_tokens_issued_total{key="mature"}')) === 0)
+        return false;
+    }
+    return true;
+  });
+  consumers = await createConsumers({ issuer: front.url, staleMs, joseCooldownMs: staleMs });
+  const loadedAt = new Date();
+  const rejecting = new Set<string>();
+  let tokens = 0;
+
+  async function logInOnAndOn(): Promise<void> {
+    for (let turn = 0; !closed; turn += 1) {
+      const members = fleet.serving();
+      // Who has just been sent away answers no more: its people go elsewhere.
+      const answer = await login(members[turn % members.length]?.instance.url ?? "").catch(() => undefined);
+      if (answer === undefined) continue;
+      const verifications = consumers.map(({ name, verify }) =>
+        verify(answer.access_token).catch(() => void rejecting.add(name)),
+      );
+      await Promise.all(verifications);
+      // Somebody tries a made-up key: it has consumers read the JWKS, and then hold off from it.
+      const madeUp = withMadeUpKey(answer.access_token);
+      await Promise.all(consumers.map(({ verify }) => verify(madeUp).catch(() => undefined)));
+      tokens += 1;
+    }
+  }
+
+  load = logInOnAndOn();
+  const more = async (count: number) => {
+    const enough = tokens + count;
+    await eventually(() => tokens >= enough, 20_000);
+  };
+  await more(10);
+  return {
+    fleet,
+    more,
+    rejecting: () => [...rejecting].sort(),
+    async immatureTokens() {
+      const { rows } = await database.pool.query(
+        `select from keyfleet.issued_tokens t join keyfleet.signing_keys k using (kid)
+         where t.issued_at < k.published_at + $1::interval and t.issued_at > $2`,
+        [`${delayMs} milliseconds`, loadedAt],
+      );
+      return rows.length;
+    },
+  };
+}

@@ -1,0 +1,196 @@
+/** Instances that may be started, ended, stopped and cut off at any moment, and when each of them was hindered by what. */
+
+import { type Settings, startInstance, type TestInstance } from "../support/instance.ts";
+import { type ProxyMode, startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+
+/** `cut`: it cannot do its part: stopped, or without the database. `slow`: it can, but later. */
+export type HindranceKind = "cut" | "slow";
+
+interface Hindrance {
+  readonly kind: HindranceKind;
+  readonly fromMs: number;
+  toMs: number;
+}
+
+/** One instance, with proxies to the database of its own. Times by `Date.now()`. */
+export interface Member {
+  readonly name: string;
+  readonly instance: TestInstance;
+  readonly startedAtMs: number;
+  /** `leaving`: it was sent SIGTERM, and may linger. */
+  state: "serving" | "leaving" | "gone";
+  /** A fault is under way here: another has to choose another member. */
+  busy: boolean;
+  instanceId(): string;
+  setNetwork(mode: ProxyMode): void;
+  cutConnections(): void;
+  setDelay(upToMs: number): void;
+  /** Notifications alone. */
+  setNotifications(mode: ProxyMode): void;
+  hinder(kind: HindranceKind): () => void;
+  /** Whether nothing hindered it in all that time; and it was there. */
+  wasFit(fromMs: number, toMs: number, kinds?: readonly HindranceKind[]): boolean;
+  /** Infinite while it has not. */
+  endedAtMs: number;
+  /** How long it could not do its part in that time. */
+  cutForMs(fromMs: number, toMs: number): number;
+  /** Whether it reached the database at all in that time, for so long as it takes to connect and to read. */
+  reachedDatabase(fromMs: number, toMs: number): boolean;
+}
+
+export interface StormyFleet {
+  /** All that ever were. */
+  readonly members: readonly Member[];
+  serving(): readonly Member[];
+  /** Resolves when it can issue, and takes part from then on. */
+  start(): Promise<Member>;
+  /** Resolves when the process has ended. */
+  terminate(member: Member): Promise<void>;
+  kill(member: Member): Promise<void>;
+  pause(member: Member, forMs: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** To connect anew, which backs off, and to read the fleet's state. */
+const reconnectMs = 4000;
+const pauseMs = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export function createStormyFleet(options: {
+  readonly databaseUrl: string;
+  readonly settings: Settings;
+  tell(what: string): void;
+}): StormyFleet {
+  const { databaseUrl, settings, tell } = options;
+  const members: Member[] = [];
+  const proxies: TcpProxy[] = [];
+  const starting = new Set<Promise<unknown>>();
+  let count = 0;
+  let closed = false;
+
+  async function startMember(): Promise<Member> {
+    count += 1;
+    const name = `#${count}`;
+    const startedAtMs = Date.now();
+    tell(`start ${name}`);
+    const [proxy, listenProxy] = await Promise.all([startTcpProxy(databaseUrl), startTcpProxy(databaseUrl)]);
+    proxies.push(proxy, listenProxy);
+    const instance = await startInstance({
+      databaseUrl: proxy.url,
+      settings: { DATABASE_LISTEN_URL: listenProxy.url, ...settings },
+    });
+    const member = createMember({ name, instance, startedAtMs, proxy, listenProxy });
+    if (closed) await instance.stop("SIGKILL");
+    else members.push(member);
+    tell(`${name} is ready ${Date.now() - startedAtMs} ms after its start`);
+    return member;
+  }
+
+  function ended(member: Member): void {
+    member.hinder("cut");
+    member.endedAtMs = Date.now();
+  }
+
+  async function end(member: Member, signal: NodeJS.Signals, state: Member["state"]): Promise<void> {
+    const beganMs = Date.now();
+    tell(`${signal} to ${member.name}`);
+    member.state = state;
+    if (signal === "SIGKILL") ended(member);
+    const code = await member.instance.stop(signal);
+    if (signal !== "SIGKILL") ended(member);
+    member.state = "gone";
+    tell(`${member.name} has ended with ${code} after ${Date.now() - beganMs} ms`);
+  }
+
+  return {
+    members,
+    serving: () => members.filter(({ state }) => state === "serving"),
+    start() {
+      const started = startMember();
+      starting.add(started);
+      started.finally(() => starting.delete(started)).catch(() => undefined);
+      return started;
+    },
+    terminate: (member) => end(member, "SIGTERM", "leaving"),
+    kill: (member) => end(member, "SIGKILL", "gone"),
+    async pause(member, forMs) {
+      tell(`SIGSTOP to ${member.name} for ${Math.round(forMs)} ms`);
+      const release = member.hinder("cut");
+      member.instance.process.kill("SIGSTOP");
+      await pauseMs(forMs);
+      member.instance.process.kill("SIGCONT");
+      release();
+    },
+    async close() {
+      closed = true;
+      await Promise.all(
+        members.map(({ instance }) => {
+          instance.process.kill("SIGCONT");
+          return instance.stop("SIGKILL");
+        }),
+      );
+      // Those that still wait for a database find it, become ready, and are ended by their start.
+      await Promise.allSettled(starting);
+      await Promise.all(proxies.map((proxy) => proxy.close()));
+    },
+  };
+}
+
+function createMember(options: {
+  readonly name: string;
+  readonly instance: TestInstance;
+  readonly startedAtMs: number;
+  readonly proxy: TcpProxy;
+  readonly listenProxy: TcpProxy;
+}): Member {
+  const { name, instance, startedAtMs, proxy, listenProxy } = options;
+  const readyAtMs = Date.now();
+  const hindrances: Hindrance[] = [];
+  const overlapping = (fromMs: number, toMs: number, kinds: readonly HindranceKind[]) =>
+    hindrances.filter((one) => kinds.includes(one.kind) && one.fromMs < toMs && one.toMs > fromMs);
+  return {
+    name,
+    instance,
+    startedAtMs,
+    state: "serving",
+    busy: false,
+    endedAtMs: Number.POSITIVE_INFINITY,
+    instanceId: () => instance.instanceId,
+    setNetwork(mode) {
+      proxy.setMode(mode);
+      listenProxy.setMode(mode);
+    },
+    cutConnections() {
+      proxy.cut();
+      listenProxy.cut();
+    },
+    setDelay(upToMs) {
+      proxy.setDelay(upToMs);
+      listenProxy.setDelay(upToMs);
+    },
+    setNotifications: (mode) => listenProxy.setMode(mode),
+    hinder(kind) {
+      const hindrance = { kind, fromMs: Date.now(), toMs: Number.POSITIVE_INFINITY };
+      hindrances.push(hindrance);
+      return () => {
+        hindrance.toMs = Date.now();
+      };
+    },
+    wasFit: (fromMs, toMs, kinds = ["cut", "slow"]) =>
+      fromMs >= readyAtMs && overlapping(fromMs, toMs, kinds).length === 0,
+    cutForMs: (fromMs, toMs) =>
+      overlapping(fromMs, toMs, ["cut"]).reduce(
+        (sum, one) => sum + Math.min(one.toMs, toMs) - Math.max(one.fromMs, fromMs),
+        0,
+      ),
+    reachedDatabase(fromMs, toMs) {
+      let freeSinceMs = fromMs;
+      for (const { fromMs: cutAtMs, toMs: healedAtMs } of overlapping(fromMs, toMs, ["cut"]).sort(
+        (a, b) => a.fromMs - b.fromMs,
+      )) {
+        if (cutAtMs - freeSinceMs >= reconnectMs) return true;
+        freeSinceMs = Math.max(freeSinceMs, healedAtMs);
+      }
+      return toMs - freeSinceMs >= reconnectMs;
+    },
+  };
+}
