@@ -25,6 +25,7 @@ import { createPool, endPool, type Pool, servingTimeouts } from "./postgres/pool
 import { prune } from "./postgres/prune.ts";
 import { createRevocationStore } from "./postgres/revocations.ts";
 import { loanChannel } from "./postgres/signature-loans.ts";
+import { createSigningChoice } from "./postgres/signing-choice.ts";
 import { createPublishedKeyStore, type KeyAdministrationStore } from "./postgres/signing-keys.ts";
 import {
   createClockReporter,
@@ -36,6 +37,7 @@ import {
 } from "./report.ts";
 import { createRevocationLog, type RevocationLog } from "./revocation/revocation-log.ts";
 import { createSignatureLoans, type SignatureLoans } from "./signature-loans.ts";
+import { createIssueCheck } from "./tokens/issue-check.ts";
 
 export interface FleetOptions {
   readonly config: Config;
@@ -131,6 +133,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     async onState(state: FleetState) {
       await Promise.all([follow(state.directoryVersion), revocations.follow(state)]);
       reportSync();
+      void issueCheck.look();
       const snapshot = directory.snapshot();
       if (snapshot === lastSnapshot) return;
       lastSnapshot = snapshot;
@@ -177,12 +180,18 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
   const ended = new Promise<void>((resolve) => {
     onEnded = resolve;
   });
-  /** Whether those who could lend are alive is for the issuing statement to find: it has to be able to ask them. */
-  function canIssue(): boolean {
-    if (!directory.isLoaded() || isBarred) return false;
-    if (ring.offer().isMature) return true;
-    return loans.borrower.knowsLenders() ? listener.isHearing() : ring.canSign();
-  }
+  const issueCheck = createIssueCheck({
+    ring,
+    borrower: loans.borrower,
+    nowMs: () => Math.round(clock.nowMs()),
+    findsKey: createSigningChoice(pool, {
+      instanceId: instance.id,
+      propagationDelayMs,
+      accessTokenTtlMs: config.accessTokenTtlMs,
+      verifyGraceMs: config.verifyGraceMs,
+    }),
+  });
+  const canIssue = () => directory.isLoaded() && !isBarred && issueCheck.canIssue();
   const background = createBackground({
     instance,
     instances,
@@ -221,7 +230,10 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       epochGuard.doubt();
       sync.poke();
     },
-    onHearing: () => background.beat(),
+    onHearing() {
+      background.beat();
+      sync.poke();
+    },
     onLost(reason) {
       logger.warn({ reason }, "notifications do not arrive: polling alone");
       background.beat();

@@ -15,7 +15,8 @@ const attempts = 30;
 
 /**
  * Applies what is missing and returns its names. Safe while instances run and with several migrators at once: they
- * wait for each other under an advisory lock of the session, so the url must not go through a transaction pooler.
+ * wait for each other under an advisory lock of the session, so where something is missing the url must not go through
+ * a transaction pooler, behind which the lock may stay. Where nothing is, no lock is taken.
  */
 export async function migrate(options: {
   readonly url: string;

@@ -12,8 +12,8 @@ export function actingRecord({ actor, instanceId, address }: Acting): object {
 
 /** For `jsonb_populate_record(null::keyfleet.issuer, $n)`. */
 export function issuerRecord(
-  settings: IssuingSettings,
-  { offer, lending, nowEstimateMs }: IssueRequest,
+  settings: Omit<IssuingSettings, "issuer">,
+  { offer, lending, nowEstimateMs }: Omit<IssueRequest, "jti">,
 ): object {
   return {
     instance_id: settings.instanceId,

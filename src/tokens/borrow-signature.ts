@@ -32,8 +32,6 @@ export interface SignatureBorrower {
   borrow(kid: string, claims: AccessTokenClaims): Promise<string | undefined>;
   /** Takes an answer in; one that is wrong changes nothing, for anyone can write to a channel. */
   onAnswer(jti: string, sealed: string): void;
-  /** Whether others have mature keys. Whether they live is the issuing statement's to find. */
-  knowsLenders(): boolean;
 }
 
 export interface SignatureBorrowerDependencies {
@@ -157,6 +155,5 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
         settle(jti, { outcome: "borrowed", token: `${signingInput}.${signature.toString("base64url")}` });
       else deps.onLoan("false_answer", lender.instanceId);
     },
-    knowsLenders: () => lenders().length > 0,
   };
 }

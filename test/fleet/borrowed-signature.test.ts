@@ -168,3 +168,20 @@ describe("without a mature signer", () => {
     expect(performance.now() - beganMs).toBeGreaterThan(1000);
   });
 });
+
+test("/readyz/issue of a borrower is 503 while those who could lend live and cannot, as the issuing statement finds", async () => {
+  const canIssue = async ({ url }: TestInstance) => (await fetch(`${url}/readyz/issue`)).status === 200;
+  const signer = await start(1);
+  const borrower = await start(1);
+  expect(await canIssue(borrower)).toBe(true);
+  signer.process.kill("SIGSTOP");
+  // As that of a signer of the release before would be, or of one that notifications do not reach.
+  await database.pool.query("update keyfleet.instances set listening = false where id = $1", [
+    signer.instanceId,
+  ]);
+  await eventually(async () => !(await canIssue(borrower)));
+  expect((await postLogin(borrower.url)).status).toBe(503);
+  signer.process.kill("SIGCONT");
+  await eventually(() => canIssue(borrower));
+  expect((await postLogin(borrower.url)).status).toBe(200);
+});

@@ -1,6 +1,7 @@
 /** What a database and a process leave behind in rows and files, piece by piece. */
 
-import { readdir, readFile, stat } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import type pg from "pg";
 import { eventually } from "../support/accounts.ts";
@@ -10,27 +11,33 @@ export interface StoredPiece {
   readonly bytes: Buffer;
 }
 
-/** Every row of every table in every schema, catalogs included, as a dump would have it: bytea in hex. */
+/** Every row of every table in every schema, catalogs included, as pg_dump writes them: by COPY. */
 export async function* databaseRows(pool: pg.Pool): AsyncGenerator<StoredPiece> {
   const { rows: tables } = await pool.query<{ name: string }>(
     `select format('%I.%I', n.nspname, c.relname) as name
      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind in ('r', 'm') and n.nspname !~ '^pg_(toast|temp)'`,
   );
+  const file = path.join(await dataDirectory(pool), `copied-${randomUUID()}`);
   for (const { name } of tables) {
-    const { rows } = await pool.query<{ line: string }>(`select entry::text as line from ${name} entry`);
-    yield { place: `table ${name}`, bytes: Buffer.from(rows.map(({ line }) => line).join("\n")) };
+    await pool.query(`copy (select * from ${name}) to '${file}'`);
+    yield { place: `table ${name}`, bytes: await readFile(file) };
   }
+  await rm(file);
+}
+
+async function dataDirectory(pool: pg.Pool): Promise<string> {
+  const { rows } = await pool.query<{ data_directory: string }>("show data_directory");
+  return rows[0]?.data_directory ?? "";
 }
 
 /** The database's own files, and of those that all databases share what was written since, such as `pg_wal`. */
 export async function* databaseFiles(pool: pg.Pool, sinceMs: number): AsyncGenerator<StoredPiece> {
   await pool.query("checkpoint");
-  const { rows } = await pool.query<{ data_directory: string }>("show data_directory");
   const { rows: own } = await pool.query<{ folder: string }>(
     "select 'base/' || oid as folder from pg_database where datname = current_database()",
   );
-  const root = rows[0]?.data_directory ?? "";
+  const root = await dataDirectory(pool);
   for (const place of await readdir(root, { recursive: true })) {
     const isOwn = path.dirname(place) === own[0]?.folder;
     if (place.startsWith("base/") && !isOwn) continue;

@@ -1,12 +1,12 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { addAccount, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { freePort } from "../support/free-port.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
 import { type GatewayProcess, type Service, startGateway, startService } from "./gateway-process.ts";
 
@@ -45,15 +45,6 @@ describeWithNginx("deploy/nginx/keyfleet.conf (needs nginx on this machine)", ()
     await instance.stop("SIGKILL");
     await database.drop();
   });
-
-  /** nginx cannot be told to pick one and say which. */
-  async function freePort(): Promise<number> {
-    const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { port: free } = server.address() as AddressInfo;
-    await new Promise((resolve) => server.close(resolve));
-    return free;
-  }
 
   /** The recipe as it is, but for its addresses. */
   async function startNginx(from: string): Promise<() => Promise<void>> {

@@ -8,5 +8,4 @@ export const noLenders: SignatureBorrower = {
   offer: () => noLending,
   borrow: async () => undefined,
   onAnswer: () => undefined,
-  knowsLenders: () => false,
 };

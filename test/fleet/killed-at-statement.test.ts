@@ -1,0 +1,235 @@
+/** SIGKILL at named points of an instance, and commits whose outcome it never learns: nothing is lost, nothing is half. */
+
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { decodeProtectedHeader } from "jose";
+import type { TokenResponse } from "../../src/protocol/oauth.ts";
+import { addAccount, eventually, login, postLogin } from "../support/accounts.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { readMetric, type Settings, startInstance, type TestInstance } from "../support/instance.ts";
+import { readSnapshot } from "../support/revocation-stream.ts";
+import { readLog } from "../support/revocations.ts";
+import {
+  type StatementProxy,
+  type Strike,
+  type Struck,
+  startStatementProxy,
+} from "../support/statement-proxy.ts";
+import { servedKeys, verifyThrough } from "./stock-verification.ts";
+
+const loanMessage = "pg_notify(channel, message)";
+const settings = { ISSUER: "https://id.example" };
+
+let database: TestDatabase;
+let proxy: StatementProxy;
+let started: TestInstance[];
+
+beforeEach(async () => {
+  started = [];
+  database = await freshDatabase();
+  await addAccount(database.url);
+  proxy = await startStatementProxy(database.url);
+});
+afterEach(async () => {
+  await Promise.all(started.map((instance) => instance.stop("SIGKILL")));
+  await proxy.close();
+  await database.drop();
+});
+
+async function start(databaseUrl: string, given: Settings = {}, untilReady = true): Promise<TestInstance> {
+  const instance = await startInstance({ databaseUrl, settings: { ...settings, ...given }, untilReady });
+  started.push(instance);
+  return instance;
+}
+
+/** One to kill, whose statements can be struck at, and one that is left. */
+async function startTwo(given: Settings = {}): Promise<readonly [TestInstance, TestInstance]> {
+  return Promise.all([start(proxy.url, given), start(database.url, given)]);
+}
+
+const post = (url: string, members: Record<string, string>) =>
+  fetch(url, { method: "POST", body: new URLSearchParams(members) });
+const refresh = ({ url }: TestInstance, { refresh_token }: TokenResponse) =>
+  post(`${url}/token`, { grant_type: "refresh_token", refresh_token });
+const logOut = ({ url }: TestInstance, { refresh_token }: TokenResponse) =>
+  post(`${url}/logout`, { refresh_token });
+
+/** Kills the instance when its statements have come that far, under requests that are then never answered. */
+async function killAt(instance: TestInstance, asked: readonly (readonly [Struck, Promise<Response>])[]) {
+  const answers = Promise.allSettled(asked.map(([, answer]) => answer));
+  await Promise.all(asked.map(([struck]) => struck.reached));
+  await instance.stop("SIGKILL");
+  expect((await answers).map(({ status }) => status)).toEqual(asked.map(() => "rejected"));
+}
+
+async function count(table: string, where = "true", values: unknown[] = []): Promise<number> {
+  const { rows } = await database.pool.query<{ count: number }>(
+    `select count(*)::int from keyfleet.${table} where ${where}`,
+    values,
+  );
+  return rows[0]?.count ?? Number.NaN;
+}
+
+async function keysOf(instanceId: string): Promise<readonly string[]> {
+  const { rows } = await database.pool.query<{ kid: string }>(
+    "select kid from keyfleet.signing_keys where instance_id = $1",
+    [instanceId],
+  );
+  return rows.map(({ kid }) => kid);
+}
+
+const strikes: [string, Strike][] = [
+  ["before", "hold"],
+  ["after", "swallow"],
+];
+
+describe.each(strikes)("SIGKILL %s the commit of", (_, strike) => {
+  test("a publication: the row is whole or not there, signs nothing, and is retired with the dead", async () => {
+    const survivor = await start(database.url);
+    const struck = proxy.strikeAt("keyfleet.publish_key(", strike);
+    const victim = await start(proxy.url, {}, false);
+    await struck.reached;
+    await victim.stop("SIGKILL");
+    const { rows } = await database.pool.query<{ id: string }>(
+      "select id from keyfleet.instances where id <> $1",
+      [survivor.instanceId],
+    );
+    const victimId = rows[0]?.id ?? "";
+    const left = await keysOf(victimId);
+    expect(left).toHaveLength(strike === "hold" ? 0 : 1);
+    await eventually(async () => {
+      const served = await servedKeys(survivor);
+      return served.size === 2 + left.length && left.every((kid) => served.has(kid));
+    });
+    const { access_token } = await login(survivor.url);
+    await verifyThrough(survivor, access_token);
+    expect(left).not.toContain(decodeProtectedHeader(access_token).kid);
+
+    await database.pool.query(
+      `update keyfleet.instances set connected_since = connected_since - interval '1 hour',
+         heartbeat_at = case when id = $1 then heartbeat_at else heartbeat_at - interval '1 hour' end`,
+      [survivor.instanceId],
+    );
+    await database.pool.query("select keyfleet.retire_lost_instances($1)", [survivor.instanceId]);
+    await eventually(async () => (await servedKeys(survivor)).size === 2);
+  });
+
+  test("a login, a refresh and a logout: another instance takes them, no session is lost, and each is done once", async () => {
+    const [victim, survivor] = await startTwo();
+    const [first, ended] = [await login(victim.url), await login(victim.url)];
+    await killAt(victim, [
+      [proxy.strikeAt("keyfleet.start_session(", strike), postLogin(victim.url)],
+      [proxy.strikeAt("keyfleet.refresh_session(", strike), refresh(victim, first)],
+      [proxy.strikeAt("keyfleet.end_session_by_refresh_token(", strike), logOut(victim, ended)],
+    ]);
+    await verifyThrough(survivor, (await login(survivor.url)).access_token);
+    // One that nobody was given ends by itself.
+    expect(await count("sessions")).toBe(strike === "hold" ? 3 : 4);
+
+    const repeated = await refresh(survivor, first);
+    expect(repeated.status).toBe(200);
+    const second = (await repeated.json()) as TokenResponse;
+    await verifyThrough(survivor, second.access_token);
+    expect(second.session_id).toBe(first.session_id);
+    expect((await refresh(survivor, second)).status).toBe(200);
+
+    expect((await logOut(survivor, ended)).status).toBe(204);
+    await eventually(async () => (await readSnapshot(survivor.url)).snapshot.events.length > 0, 1000);
+    expect(await readLog(database.pool)).toEqual([{ number: 1, id: ended.session_id }]);
+    expect((await refresh(survivor, ended)).status).toBe(400);
+  });
+});
+
+test("control: without its grace, a refresh that was committed and not answered costs the session", async () => {
+  const [victim, survivor] = await startTwo({ REFRESH_GRACE: "0s" });
+  const first = await login(victim.url);
+  const struck = proxy.strikeAt("keyfleet.refresh_session(", "swallow");
+  await killAt(victim, [[struck, refresh(victim, first)]]);
+  expect((await refresh(survivor, first)).status).toBe(400);
+});
+
+test("SIGKILL in the midst of a revocation, which waits for its number: the log has it once, without a gap", async () => {
+  const [victim, survivor] = await startTwo();
+  const sessions = [await login(victim.url), await login(victim.url)] as const;
+  const locking = await database.pool.connect();
+  try {
+    await locking.query("begin; select from keyfleet.fleet_state for update");
+    const asked = logOut(victim, sessions[0]);
+    asked.catch(() => undefined);
+    await eventually(async () => {
+      const { rows } = await database.pool.query(
+        "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%end_session_by_refresh_token%'",
+      );
+      return rows.length > 0;
+    });
+    await victim.stop("SIGKILL");
+    await locking.query("commit");
+  } finally {
+    locking.release(true);
+  }
+  for (const session of sessions) expect((await logOut(survivor, session)).status).toBe(204);
+  const log = await readLog(database.pool);
+  expect(log.map(({ number }) => number)).toEqual([1, 2]);
+  expect(new Set(log.map(({ id }) => id))).toEqual(new Set(sessions.map(({ session_id }) => session_id)));
+});
+
+describe("SIGKILL in the midst of a loan", () => {
+  test("at the borrower: what it was asked for is had elsewhere, a refresh by the same token too", async () => {
+    const signer = await start(database.url, { MAX_SIGNERS: "1" });
+    const first = await login(signer.url);
+    for (const ask of [postLogin, (url: string) => refresh({ ...signer, url }, first)]) {
+      const borrower = await start(proxy.url, { MAX_SIGNERS: "1" });
+      const struck = proxy.strikeAt(loanMessage, "hold");
+      await killAt(borrower, [[struck, ask(borrower.url)]]);
+      const answer = await ask(signer.url);
+      expect(answer.status).toBe(200);
+      await verifyThrough(signer, ((await answer.json()) as TokenResponse).access_token);
+    }
+    expect(await count("sessions", "ended_at is not null")).toBe(0);
+  });
+
+  test("at the lender: the borrower has another sign, and the client notices nothing", async () => {
+    const lender = await start(proxy.url, { MAX_SIGNERS: "2" });
+    await start(database.url, { MAX_SIGNERS: "2" });
+    const borrower = await start(database.url, { MAX_SIGNERS: "2" });
+    let killed: Promise<unknown> | undefined;
+    const struck = proxy.strikeAt(loanMessage, "hold");
+    void struck.reached.then(() => {
+      killed = lender.stop("SIGKILL");
+    });
+    while (killed === undefined) await verifyThrough(borrower, (await login(borrower.url)).access_token);
+    await killed;
+    expect(await readMetric(borrower, 'keyfleet_signature_loans_total{outcome="unanswered"}')).toBe(1);
+    await verifyThrough(borrower, (await login(borrower.url)).access_token);
+  });
+});
+
+describe("where an instance never learns that it was committed", () => {
+  test("a publication is tried again with the same key: the ring has two, and no row is left over", async () => {
+    const struck = proxy.strikeAt("keyfleet.publish_key(", "swallow");
+    const instance = await start(proxy.url);
+    await struck.reached;
+    const { access_token } = await login(instance.url);
+    await verifyThrough(instance, access_token);
+    const published = await keysOf(instance.instanceId);
+    expect(published).toHaveLength(2);
+    expect(published).toContain(decodeProtectedHeader(access_token).kid);
+  });
+
+  test("a login, a refresh and a logout are answered 503 within two seconds, and can be repeated", async () => {
+    const instance = await start(proxy.url);
+    const session = await login(instance.url);
+    const requests: [string, () => Promise<Response>][] = [
+      ["keyfleet.start_session(", () => postLogin(instance.url)],
+      ["keyfleet.refresh_session(", () => refresh(instance, session)],
+      ["keyfleet.end_session_by_refresh_token(", () => logOut(instance, session)],
+    ];
+    for (const [text, ask] of requests) {
+      const struck = proxy.strikeAt(text, "swallow");
+      const beganMs = performance.now();
+      expect((await ask()).status).toBe(503);
+      expect(performance.now() - beganMs).toBeLessThan(2000);
+      await struck.reached;
+      expect((await ask()).ok).toBe(true);
+    }
+  });
+});

@@ -1,0 +1,59 @@
+/** After an outage everybody is silent, and nobody is dead: who was away itself declares no death. */
+
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { addAccount, login } from "../support/accounts.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import {
+  canIssue,
+  eventuallyAll,
+  jwksOf,
+  type SilentFleet,
+  sharedJwks,
+  startSilentFleet,
+} from "./silent-fleet.ts";
+import { verifyThrough } from "./stock-verification.ts";
+
+let database: TestDatabase;
+let fleet: SilentFleet;
+
+beforeEach(async () => {
+  database = await freshDatabase();
+  await addAccount(database.url);
+  fleet = await startSilentFleet(database);
+});
+afterEach(async () => {
+  await fleet.stop();
+  await database.drop();
+});
+
+test("all are cut off for an hour, and reconnect at once: nobody is declared dead, and no key ends", async () => {
+  const { instances, proxy } = fleet;
+  const { access_token: token } = await login(instances[0].url);
+  const jwks = await sharedJwks(instances);
+  proxy.setMode("refuse");
+  await eventuallyAll(instances, async (instance) => !(await canIssue(instance)));
+  await fleet.passAnHour();
+  expect(await fleet.lookForLost()).toEqual([]);
+
+  proxy.setMode("pass");
+  await eventuallyAll(instances, canIssue);
+  expect(await fleet.lookForLost()).toEqual([]);
+  expect(await fleet.endedKeys()).toEqual([]);
+  for (const instance of instances) {
+    expect(await jwksOf(instance)).toBe(jwks);
+    await verifyThrough(instance, token);
+    await verifyThrough(instance, (await login(instance.url)).access_token);
+  }
+});
+
+test("control: one that was here all that time declares the others dead, and their keys end", async () => {
+  const { instances, proxy } = fleet;
+  const [here, ...away] = instances.map(({ instanceId }) => instanceId);
+  proxy.setMode("refuse");
+  await fleet.passAnHour();
+  await database.pool.query("update keyfleet.instances set heartbeat_at = clock_timestamp() where id = $1", [
+    here,
+  ]);
+  expect(await fleet.lookForLost()).toEqual([...away].sort());
+  expect(await fleet.endedKeys()).toHaveLength(4);
+});

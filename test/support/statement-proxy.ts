@@ -1,0 +1,98 @@
+/** A TCP proxy in front of Postgres that strikes at one statement, known by a piece of its text. */
+
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { reset } from "./tcp-proxy.ts";
+
+/**
+ * `hold`: the statement is not sent on until `release`. `swallow`: it is carried out, and its answer, that it was
+ * committed, is lost; nothing more comes over that connection.
+ */
+export type Strike = "hold" | "swallow";
+
+export interface Struck {
+  /** Resolves when the statement is held, or when its answer was lost. */
+  readonly reached: Promise<void>;
+  /** Sends on what was held. */
+  release(): void;
+}
+
+export interface StatementProxy {
+  /** The database's url, through the proxy. */
+  readonly url: string;
+  /** Strikes once, at the next statement whose text has this in it. */
+  strikeAt(text: string, strike: Strike): Struck;
+  close(): Promise<void>;
+}
+
+interface Plan {
+  readonly text: string;
+  readonly strike: Strike;
+  reach(): void;
+  held: { readonly bytes: Buffer[]; send(bytes: Buffer): void } | undefined;
+}
+
+export async function startStatementProxy(databaseUrl: string): Promise<StatementProxy> {
+  const target = new URL(databaseUrl);
+  const sockets = new Set<Socket>();
+  const plans = new Set<Plan>();
+
+  function takePlan(bytes: Buffer): Plan | undefined {
+    const found = [...plans].find(({ text }) => bytes.includes(text));
+    if (found !== undefined) plans.delete(found);
+    return found;
+  }
+
+  const server = createServer((client) => {
+    const upstream = connect(Number(target.port), target.hostname);
+    let struck: Plan | undefined;
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(from);
+      from.on("error", () => from.destroy());
+      from.on("close", () => {
+        sockets.delete(from);
+        to.destroy();
+      });
+    }
+    client.on("data", (bytes) => {
+      struck ??= takePlan(bytes);
+      if (struck?.strike === "hold") {
+        struck.held ??= { bytes: [], send: (kept) => upstream.write(kept) };
+        struck.held.bytes.push(bytes);
+        struck.reach();
+      } else upstream.write(bytes);
+    });
+    upstream.on("data", (bytes) => {
+      if (struck?.strike === "swallow") struck.reach();
+      else client.write(bytes);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = new URL(databaseUrl);
+  url.hostname = "127.0.0.1";
+  url.port = String((server.address() as AddressInfo).port);
+
+  return {
+    url: url.href,
+    strikeAt(text, strike) {
+      let reach = () => {};
+      const reached = new Promise<void>((resolve) => {
+        reach = resolve;
+      });
+      const plan: Plan = { text, strike, reach, held: undefined };
+      plans.add(plan);
+      return {
+        reached,
+        release() {
+          for (const bytes of plan.held?.bytes.splice(0) ?? []) plan.held?.send(bytes);
+        },
+      };
+    },
+    async close() {
+      for (const socket of sockets) reset(socket);
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
