@@ -16,6 +16,7 @@ export default {
   globalSetup: "<rootDir>/test/support/global-setup.ts",
   globalTeardown: "<rootDir>/test/support/global-teardown.ts",
   modulePathIgnorePatterns: ["<rootDir>/dist/", "<rootDir>/bench/node_modules/"],
-  maxWorkers: 2,
+  // Much of what they do is waiting.
+  maxWorkers: 3,
   testTimeout: 20_000,
 };

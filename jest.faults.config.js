@@ -1,9 +1,16 @@
 import config from "./jest.config.js";
 
-/** The long form of the fault suite: one file after another, for its faults are timed and its machines are real. */
+/**
+ * The long form of the fault suite: one file after another, for its faults are timed and its machines are real. Some
+ * tests of the quick form are among them, which do much more here.
+ */
 export default {
   ...config,
-  testMatch: ["<rootDir>/test/faults/**/*.faults.ts"],
+  testMatch: [
+    "<rootDir>/test/faults/**/*.faults.ts",
+    "<rootDir>/test/fleet/{in-flight,session-model}.test.ts",
+    "<rootDir>/test/keys/key-life.property.test.ts",
+  ],
   maxWorkers: 1,
   testTimeout: 120_000,
 };

@@ -122,10 +122,10 @@ function healthOf(fleet: FleetMembership, config: Config, isDraining: () => bool
       revocations_loaded: revocations.isLoaded(),
       not_draining: !isDraining(),
     }),
-    issuing: () => ({
+    issuing: async () => ({
       database: sync.ageMs() < syncIsLateMs,
       clock: clock.isSteady(),
-      signing_key: fleet.canIssue(),
+      signing_key: await fleet.canIssue(),
     }),
   };
 }

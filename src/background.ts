@@ -24,7 +24,7 @@ export interface BackgroundOptions {
   readonly rotation: KeyRotation;
   readonly heartbeat: Heartbeat;
   readonly logger: Logger;
-  canIssue(): boolean;
+  canIssue(): Promise<boolean>;
   migrate(): Promise<void>;
   prune(): Promise<void>;
   onLost(instanceIds: readonly string[]): void;
@@ -99,7 +99,7 @@ export function createBackground(options: BackgroundOptions): Background {
       const reportLooking = createOutcomeReporter(logger, "looking for lost instances");
       loops.push(beating, startLoop(lookForLostEveryMs, lookForLost, reportLooking));
       await pruning.start();
-      while (!stopped && !options.canIssue()) await pause(canIssueCheckMs);
+      while (!stopped && !(await options.canIssue())) await pause(canIssueCheckMs);
     },
     beat: () => beating?.runNow(),
     async stop() {

@@ -61,7 +61,7 @@ export interface FleetMembership {
   /** Resolves when this instance can issue tokens; retries until the database is there. */
   start(): Promise<void>;
   /** Whether a token could be issued, were the database there: by a key of its own, or by another's signature. */
-  canIssue(): boolean;
+  canIssue(): Promise<boolean>;
   /** Finds out whether the database has gone back in time, and has another epoch begin where it has. */
   confirmRecords(): Promise<void>;
   /** Resolves where another process was seen under this instance's id: it has to end, and another to begin. */
@@ -133,7 +133,6 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     async onState(state: FleetState) {
       await Promise.all([follow(state.directoryVersion), revocations.follow(state)]);
       reportSync();
-      void issueCheck.look();
       const snapshot = directory.snapshot();
       if (snapshot === lastSnapshot) return;
       lastSnapshot = snapshot;
@@ -180,9 +179,10 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
   const ended = new Promise<void>((resolve) => {
     onEnded = resolve;
   });
-  const issueCheck = createIssueCheck({
+  const findsKeyToIssue = createIssueCheck({
     ring,
     borrower: loans.borrower,
+    monotonic: monotonicClock,
     nowMs: () => Math.round(clock.nowMs()),
     findsKey: createSigningChoice(pool, {
       instanceId: instance.id,
@@ -191,7 +191,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       verifyGraceMs: config.verifyGraceMs,
     }),
   });
-  const canIssue = () => directory.isLoaded() && !isBarred && issueCheck.canIssue();
+  const canIssue = async () => directory.isLoaded() && !isBarred && (await findsKeyToIssue());
   const background = createBackground({
     instance,
     instances,

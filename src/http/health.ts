@@ -9,7 +9,7 @@ export interface HealthSource {
   /** For `/readyz`: with the database away the JWKS and verification must stay reachable. */
   readiness(): Checks;
   /** For `/readyz/issue`: what issuing a token needs besides. */
-  issuing(): Checks;
+  issuing(): Promise<Checks>;
 }
 
 function send(response: Response, checks: Checks): void {
@@ -24,7 +24,7 @@ export function createHealthHandlers(source: HealthSource) {
   return {
     healthz: (_request: Request, response: Response) => send(response, {}),
     readyz: (_request: Request, response: Response) => send(response, source.readiness()),
-    readyzIssue: (_request: Request, response: Response) =>
-      send(response, { ...source.readiness(), ...source.issuing() }),
+    readyzIssue: async (_request: Request, response: Response) =>
+      send(response, { ...source.readiness(), ...(await source.issuing()) }),
   };
 }

@@ -1,4 +1,4 @@
-/** Brings the schema up to date: forward only, in one transaction, one migrator at a time. */
+/** Brings the schema up to date: forward only, a transaction each, one migrator at a time. */
 
 import { readdir } from "node:fs/promises";
 import { basename } from "node:path";
@@ -9,9 +9,9 @@ import pg from "pg";
 const migrationsDirectory = fileURLToPath(new URL("../../migrations", import.meta.url));
 const lockNotAvailable = "55P03";
 const undefinedTable = "42P01";
-/** A waiting DDL statement blocks everyone behind it, so it gives up soon, and tries again. */
-const lockTimeoutMs = 2000;
-const attempts = 30;
+/** A waiting DDL statement blocks everyone behind it, who wait for 900 ms: it gives up before, and tries again. */
+const lockTimeoutMs = 400;
+const attempts = 150;
 
 /**
  * Applies what is missing and returns its names. Safe while instances run and with several migrators at once: they
@@ -72,7 +72,8 @@ async function migrateOnce(url: string, log: (message: string) => void): Promise
       migrationsSchema: "keyfleet",
       createMigrationsSchema: true,
       migrationsTable: "migrations",
-      singleTransaction: true,
+      // One for each migration, so that no lock is held for the sake of the next.
+      singleTransaction: false,
       advisoryLockMode: "wait",
       log: (message: string) => log(message),
     });

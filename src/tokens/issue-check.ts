@@ -3,40 +3,36 @@
  * own choice can tell, for it alone knows who lives.
  */
 
+import type { MonotonicClock } from "../clock.ts";
 import type { KeyRing } from "../keys/key-ring.ts";
 import type { SignatureBorrower } from "./borrow-signature.ts";
 import type { IssueRequest } from "./issuing.ts";
 
-export interface IssueCheck {
-  /** Asks, where that is needed. Never throws: where there is no answer, it is no. */
-  look(): Promise<void>;
-  /** As of the last look. */
-  canIssue(): boolean;
-}
+/** Never throws: where there is no answer, it is no. */
+export type CanIssue = () => Promise<boolean>;
+
+/** However often it is asked: the choice locks a key's row for a moment. */
+const answerHoldsMs = 250;
 
 export function createIssueCheck(deps: {
   readonly ring: Pick<KeyRing, "offer" | "canSign">;
   readonly borrower: Pick<SignatureBorrower, "offer">;
+  readonly monotonic: MonotonicClock;
   nowMs(): number;
   /** Whether the issuing statement would choose a key. */
   findsKey(request: Omit<IssueRequest, "jti">): Promise<boolean>;
-}): IssueCheck {
-  const { ring, borrower } = deps;
-  let isLooking = false;
-  let found = false;
+}): CanIssue {
+  const { ring, borrower, monotonic } = deps;
+  let asked: { readonly atMs: number; readonly answer: Promise<boolean> } | undefined;
 
-  const knowsLenders = () => borrower.offer(ring.offer()).lenders.length > 0;
-
-  return {
-    async look() {
-      if (isLooking || !knowsLenders()) return;
-      isLooking = true;
-      const offer = ring.offer();
-      found = await deps
-        .findsKey({ offer, lending: borrower.offer(offer), nowEstimateMs: deps.nowMs() })
-        .catch(() => false);
-      isLooking = false;
-    },
-    canIssue: () => (knowsLenders() ? found : ring.canSign()),
+  return () => {
+    const offer = ring.offer();
+    const lending = borrower.offer(offer);
+    if (lending.lenders.length === 0) return Promise.resolve(ring.canSign());
+    if (asked === undefined || monotonic.nowMs() - asked.atMs > answerHoldsMs) {
+      const answer = deps.findsKey({ offer, lending, nowEstimateMs: deps.nowMs() }).catch(() => false);
+      asked = { atMs: monotonic.nowMs(), answer };
+    }
+    return asked.answer;
   };
 }

@@ -3,6 +3,7 @@ import { createPasswordHasher, type PasswordHasher } from "../../src/accounts/pa
 import { eventually, passwordWorkerUrl } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
+import { amount } from "../support/long-form.ts";
 import { addBareAccount, makeHttpRound, makeRound, type Three, wasIssued } from "./in-flight-contestants.ts";
 import { countRounds, type Ending, type RoundCounts, runRounds } from "./in-flight-rounds.ts";
 import { createInProcessInstance, type InProcessInstance } from "./in-process-instance.ts";
@@ -43,7 +44,7 @@ function expectNothingLeft(what: string, counts: RoundCounts): void {
 }
 
 test("no session and no token survives a disabling, a password change or an ending of all sessions", async () => {
-  expectNothingLeft("against endings of all of an account", await race(accountEndings, 1880));
+  expectNothingLeft("against endings of all of an account", await race(accountEndings, amount(400, 1880)));
 }, 120_000);
 
 test("control: where the ending is one statement, sessions survive it", async () => {

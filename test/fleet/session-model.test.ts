@@ -4,6 +4,7 @@ import { createClientManagement } from "../../src/clients/manage-clients.ts";
 import { createClientStore } from "../../src/postgres/clients.ts";
 import { manageAccounts, testActing, testSecrets } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { amount } from "../support/long-form.ts";
 import { type RestartingFleet, startRestartingFleet } from "./restarting-fleet.ts";
 import { type Action, anyAction, endings } from "./session-actions.ts";
 import { createLife, type Model, TooSlow, type World } from "./session-life.ts";
@@ -106,7 +107,7 @@ test("sessions live as the model says, whatever comes at once, is lost or is kil
         if (failed?.status === "rejected") throw failed.reason;
       },
     );
-    await fc.assert(property, { numRuns: 10, examples: [[replayedLives], [endedLives]] });
+    await fc.assert(property, { numRuns: amount(6, 40), examples: [[replayedLives], [endedLives]] });
   });
   expect([...endings, ...outcomes].filter((what) => !seen.has(what))).toEqual([]);
 }, 120_000);

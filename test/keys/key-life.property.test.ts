@@ -8,6 +8,7 @@ import { createAccountStore } from "../../src/postgres/accounts.ts";
 import { commandTimeouts, createPool, endPool, type Pool, type Queryable } from "../../src/postgres/pool.ts";
 import { testSecrets } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { amount } from "../support/long-form.ts";
 import { createVirtualTime, installVirtualTime } from "../support/virtual-time.ts";
 import { perform } from "./fleet-actions.ts";
 import { examples } from "./fleet-examples.ts";
@@ -100,9 +101,9 @@ async function liveThrough(planned: PlannedSettings, plan: readonly Action[]): P
 }
 
 const seen = new Map<Situation, number>();
-const runs = 50;
+const runs = amount(30, 200);
 /** On a slow machine fewer runs have to do; and so long may shrinking a counterexample take. */
-const longestMs = 60_000;
+const longestMs = amount(60_000, 240_000);
 
 // A failure names its seed and path: give them to fc.assert to see it again.
 test(

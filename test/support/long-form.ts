@@ -1,0 +1,5 @@
+/** How much of a thing: less in `npm test`, which is to be quick, than in `npm run test:faults`, which is to be sure. */
+
+export function amount(quick: number, sure: number): number {
+  return process.env["LONG_FORM"] === "1" ? sure : quick;
+}
