@@ -1,0 +1,230 @@
+/**
+ * Invariant I6, an attack a case: mallory is superuser of the whole database, and has an account of her own; FLEET_SECRET
+ * she has not. None of this gets her a key that is served, a login or a refresh as alice, a scope, or a signature. The
+ * `hostile-` files beside this one go through each table row by row.
+ */
+
+import { randomUUID, verify } from "node:crypto";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { decodeJwt, decodeProtectedHeader } from "jose";
+import pg from "pg";
+import { accessTokenSigningInput, generateSigningKey } from "../../src/keys/signing-key.ts";
+import { loanChannel } from "../../src/postgres/signature-loans.ts";
+import { addAccount, alice, eventually, login, postLogin } from "../support/accounts.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { startInstance, type TestInstance } from "../support/instance.ts";
+import { disarm, insertKey } from "./database-attacks.ts";
+import { ourKey, person, strangersKey, withSealOf } from "./forged-rows.ts";
+import {
+  between,
+  copyToMallory,
+  facts,
+  factsSeal,
+  moving,
+  movingSeal,
+  setAtMallory,
+  swap,
+} from "./session-attacks.ts";
+import { servedKeys } from "./stock-verification.ts";
+
+const mallory = person("mallory");
+let database: TestDatabase;
+/** Has the only key; the other borrows every signature. */
+let signer: TestInstance;
+let borrower: TestInstance;
+let listener: pg.Client | undefined;
+
+async function startFleet(): Promise<void> {
+  database = await freshDatabase();
+  await addAccount(database.url);
+  await addAccount(database.url, mallory);
+  const settings = { ISSUER: "http://localhost", MAX_SIGNERS: "1", LOGIN_ATTEMPTS: "10000" };
+  signer = await startInstance({ databaseUrl: database.url, settings });
+  borrower = await startInstance({ databaseUrl: database.url, settings });
+}
+async function stopFleet(): Promise<void> {
+  await listener?.end();
+  listener = undefined;
+  await Promise.all([signer, borrower].map((instance) => instance.stop("SIGKILL")));
+  await database.drop();
+}
+
+const sql = (text: string, values: unknown[] = []) => database.pool.query(text, values);
+
+async function refresh({ url }: TestInstance, refreshToken: string): Promise<Record<string, string>> {
+  const body = new URLSearchParams({ grant_type: "refresh_token", refresh_token: refreshToken });
+  return (await (await fetch(`${url}/token`, { method: "POST", body })).json()) as Record<string, string>;
+}
+
+describe("a key that is served", () => {
+  beforeAll(startFleet, 20_000);
+  afterAll(stopFleet);
+
+  test.each([
+    ["of her own, with the seal of a genuine row", () => withSealOf(strangersKey(), ourKey())],
+    ["of her own, sealed under her own secret", () => strangersKey()],
+    ["whose end she moved", () => ({ ...ourKey(), expiresAtMs: Date.now() + 1e9 })],
+  ])("is none %s", async (_, make) => {
+    await disarm(database.pool);
+    const [forged, genuine] = [make(), ourKey()];
+    await insertKey(database.pool, forged);
+    await insertKey(database.pool, genuine);
+    for (const instance of [signer, borrower]) {
+      await eventually(async () => (await servedKeys(instance)).has(genuine.kid));
+      expect((await servedKeys(instance)).has(forged.kid)).toBe(false);
+    }
+  });
+});
+
+describe("a login as alice", () => {
+  beforeEach(startFleet, 20_000);
+  afterEach(stopFleet);
+
+  test.each([
+    [
+      "with the hash of mallory's password in alice's row",
+      `update keyfleet.accounts a set password = m.password
+       from keyfleet.accounts m where a.username = 'alice' and m.username = 'mallory'`,
+    ],
+    [
+      "with all that authorises, seal included",
+      `update keyfleet.accounts a set password = m.password,
+       secret_id = m.secret_id, seal = m.seal, version = m.version
+       from keyfleet.accounts m where a.username = 'alice' and m.username = 'mallory'`,
+    ],
+    [
+      "with the names exchanged",
+      `update keyfleet.accounts set username = username || ' ';
+       update keyfleet.accounts set username = case username when 'alice ' then 'mallory' else 'alice' end`,
+    ],
+  ])("is refused %s", async (_, attack) => {
+    await sql(attack);
+    for (const { url } of [signer, borrower]) {
+      const response = await postLogin(url, { password: mallory.password });
+      expect([response.status, await response.json()]).toEqual([401, expect.anything()]);
+    }
+  });
+
+  test("gives mallory no scope that she wrote into her own row", async () => {
+    await sql("update keyfleet.accounts set scopes = '{keyfleet:admin}' where username = 'mallory'");
+    const response = await postLogin(signer.url, { ...mallory, scope: "keyfleet:admin" });
+    expect(response.status).not.toBe(200);
+  });
+});
+
+describe("a refresh", () => {
+  beforeAll(startFleet, 20_000);
+  afterAll(stopFleet);
+
+  test.each([
+    ["as alice, with whose session it is exchanged", swap("account_id")],
+    ["as alice, with all facts of her session", copyToMallory(facts)],
+    ["as alice, with all facts of her session and their seal", copyToMallory(`${facts}, ${factsSeal}`)],
+    ["as alice, with mallory's token in her session", swap(`${moving}, ${movingSeal}`)],
+    ["with more scope", setAtMallory("scope = 'orders:read keyfleet:admin'")],
+    ["for another audience", setAtMallory("audience = 'https://elsewhere.example'")],
+    ["after the session's end was moved", setAtMallory("expires_at = expires_at + interval '1 year'")],
+  ])("gives nothing %s", async (_, attack) => {
+    const hers = await login(signer.url);
+    const own = await login(signer.url, mallory);
+    await sql(between(attack, hers.session_id, own.session_id));
+    for (const instance of [signer, borrower]) {
+      expect(await refresh(instance, own.refresh_token)).toMatchObject({ error: "invalid_grant" });
+    }
+  });
+
+  test("gives one to alice, of whom mallory left everything alone", async () => {
+    for (const instance of [signer, borrower]) {
+      const { refresh_token } = await login(instance.url, { username: alice.username });
+      expect(await refresh(instance, refresh_token)).toHaveProperty("access_token");
+    }
+  });
+});
+
+describe("a signature", () => {
+  beforeEach(startFleet, 20_000);
+  afterEach(stopFleet);
+
+  /** What goes over every loan channel, to whoever listens. */
+  async function overhear(): Promise<string[]> {
+    const heard: string[] = [];
+    listener = new pg.Client({ connectionString: database.url });
+    listener.on("notification", ({ payload = "" }) => heard.push(payload));
+    await listener.connect();
+    for (const { instanceId } of [signer, borrower])
+      await listener.query(`listen ${loanChannel(instanceId)}`);
+    return heard;
+  }
+
+  test("is not to be had of a lender for a record of her making: the answer is sealed", async () => {
+    const hers = await login(borrower.url);
+    const claims = decodeJwt(hers.access_token);
+    const { kid = "" } = decodeProtectedHeader(hers.access_token);
+    const heard = await overhear();
+    const jti = "A".repeat(22);
+    await sql(
+      `insert into keyfleet.issued_tokens select $1, session_id, kid, instance_id, client_id, audience, scope,
+         date_trunc('second', clock_timestamp()), date_trunc('second', clock_timestamp()) + interval '15 min', null
+       from keyfleet.issued_tokens where jti = $2`,
+      [jti, claims.jti],
+    );
+    await sql("select pg_notify($1, $2)", [loanChannel(signer.instanceId), `request ${jti}`]);
+    await eventually(() => heard.some((payload) => payload.startsWith(`answer ${jti}`)));
+    const { rows } = await database.pool.query<{ iat: number; x: string }>(
+      `select extract(epoch from t.issued_at)::int as iat, k.x
+       from keyfleet.issued_tokens t join keyfleet.signing_keys k using (kid) where jti = $1`,
+      [jti],
+    );
+    const { iat = 0, x = "" } = rows[0] ?? {};
+    const forged = { ...claims, jti, iat, nbf: iat, exp: iat + 900 } as Parameters<
+      typeof accessTokenSigningInput
+    >[2];
+    const input = Buffer.from(accessTokenSigningInput("EdDSA", kid, forged));
+    const publicKey = { key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" } as const;
+    const answer = heard.find((payload) => payload.startsWith("answer")) ?? "";
+    const sealed = Buffer.from(answer.split(".")[1] ?? "", "base64url");
+    expect(sealed.length).toBeGreaterThan(64);
+    for (let start = 0; start + 64 <= sealed.length; start += 1)
+      expect(verify(null, input, publicKey, sealed.subarray(start, start + 64))).toBe(false);
+  });
+
+  test("does not come with other claims: a trigger rewrites records during the loan", async () => {
+    const { rows } = await database.pool.query<{ id: string }>(
+      "select id from keyfleet.accounts where username = 'alice'",
+    );
+    const hers = await login(signer.url);
+    await sql(`
+      create function public.rewrite() returns trigger language plpgsql as $$
+        begin new.session_id := '${hers.session_id}'; return new; end $$;
+      create trigger rewrite before insert on keyfleet.issued_tokens for each row execute function public.rewrite()`);
+    const response = await postLogin(borrower.url, mallory);
+    const { access_token } = (await response.json()) as { access_token?: string };
+    expect(access_token && decodeJwt(access_token).sub).not.toBe(rows[0]?.id);
+    expect(response.status).toBe(503);
+  });
+
+  test("is not borrowed of a lender that she made up", async () => {
+    const { kid, x } = generateSigningKey("EdDSA");
+    const [model, own] = [ourKey(), randomUUID()];
+    await disarm(database.pool);
+    await sql(
+      `insert into keyfleet.instances (id, host, process_id, started_at, heartbeat_at, listening)
+       values ($1, '', 0, now(), now() + interval '10 s', true)`,
+      [own],
+    );
+    await insertKey(database.pool, { ...model, kid, x, instanceId: own });
+    for (let logins = 0; logins < 5; logins += 1) {
+      const { access_token } = await login(borrower.url);
+      expect(decodeProtectedHeader(access_token).kid).not.toBe(kid);
+    }
+  });
+
+  test("is not made under a kid that the issuing statement makes up, nor over what it says besides", async () => {
+    const { kid } = generateSigningKey("EdDSA");
+    await sql(`
+      create or replace function keyfleet.choose_signing_key(
+        p_issuer keyfleet.issuer, p_now timestamptz, out kid text, out mature boolean
+      ) language plpgsql as $$ begin kid := '${kid}'; mature := true; end $$`);
+    for (const { url } of [signer, borrower]) expect((await postLogin(url)).status).toBe(503);
+  });
+});
