@@ -153,9 +153,7 @@ export async function startStormPeople(options: {
     else ledger.violate("unavailable", `the revocation of a token was answered ${say(answer)}`);
   }
 
-  async function live(): Promise<void> {
-    const username = `person-${randomUUID()}`;
-    await manageAccounts(database.url, (accounts) => accounts.add(username, alice.password, ["orders:read"]));
+  async function live(username: string): Promise<void> {
     const sessions: SessionNote[] = [];
     while (!stopped) {
       const session = random.pick(sessions);
