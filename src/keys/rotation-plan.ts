@@ -58,7 +58,9 @@ export function plannedPublications(
   const needsCurrent = !covers(keys, period) && period.endMs - nowMs >= shortestUseMs;
   if (needsCurrent) planned.push(timesFor(publishedAtMs, period.endMs));
   const isNew = needsCurrent && keys.length === 0;
-  const nextIsDue = isNew || nowMs >= period.startMs + publicationDelayMs(period, settings);
+  // One that was revoked is replaced at once.
+  const hadNext = keys.some((key) => key.retiresAtMs === nextPeriod.endMs);
+  const nextIsDue = isNew || hadNext || nowMs >= period.startMs + publicationDelayMs(period, settings);
   if (!covers(keys, nextPeriod) && nextIsDue) planned.push(timesFor(nextPeriod.startMs, nextPeriod.endMs));
   return planned;
 }
