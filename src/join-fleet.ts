@@ -230,10 +230,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       epochGuard.doubt();
       sync.poke();
     },
-    onHearing() {
-      background.beat();
-      sync.poke();
-    },
+    onHearing: () => background.beat(),
     onLost(reason) {
       logger.warn({ reason }, "notifications do not arrive: polling alone");
       background.beat();
