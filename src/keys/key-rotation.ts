@@ -55,8 +55,13 @@ const askForPlaceEveryMs = 5 * secondMs;
 
 export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
   const { clock, ring, store, secrets, alg, instanceId } = options;
-  /** A key whose publication may or may not have been committed: tried again rather than replaced. */
-  let pending: { readonly signingKey: SigningKey; readonly madeAtMs: number } | undefined;
+  /**
+   * A key whose publication may or may not have been committed: tried again rather than replaced, but for its period
+   * alone. Others may know it with those times though its row is lost, as with a restored backup.
+   */
+  let pending:
+    | { readonly signingKey: SigningKey; readonly madeAtMs: number; readonly retiresAtMs: number }
+    | undefined;
   let running: Promise<void> | undefined;
   let stopped = false;
   let placelessUntilMs = Number.NEGATIVE_INFINITY;
@@ -68,7 +73,9 @@ export function createKeyRotation(options: KeyRotationOptions): KeyRotation {
 
   /** False where there was no place for it, and so for no other. */
   async function publish(times: KeyTimes): Promise<boolean> {
-    pending ??= { signingKey: generateSigningKey(alg), madeAtMs: clock.nowMs() };
+    const { retiresAtMs } = times;
+    if (pending?.retiresAtMs !== retiresAtMs) dropPending();
+    pending ??= { signingKey: generateSigningKey(alg), madeAtMs: clock.nowMs(), retiresAtMs };
     const { signingKey, madeAtMs } = pending;
     const { kid, x } = signingKey;
     const publication: KeyPublication = { ...times, kid, x, alg, instanceId };

@@ -151,4 +151,37 @@ export const examples: [PlannedSettings, readonly Action[]][] = [
       settle,
     ],
   ]),
+  // A backup lacks a key whose owner never learned that it was published, and tries again when that period is over.
+  [
+    {
+      ...settings,
+      schedule: "0 0 * * 0",
+      startsAt: new Date("2026-01-01T00:00:00.000Z"),
+      propagationShare: 0,
+      syncIntervalMs: 50,
+      accessTokenTtlMs: 1000,
+      verifyGraceMs: 86_400_000,
+      seed: 0,
+    },
+    [
+      start,
+      { do: "freeze", ...first, of: "period", share: 1.429, clockStops: false, endedBy: null },
+      { do: "cut", ...first, afterStatements: 3, answerLost: true },
+      { do: "loginAll" },
+      { do: "start", jitter: 0, slowMs: 0 },
+      {
+        do: "race",
+        ...first,
+        steps: [
+          { what: "login", next: 0 },
+          { what: "login", next: 0 },
+        ],
+        waitMs: 0,
+        keysAreDue: true,
+      },
+      { do: "lose", newest: 1 },
+      { do: "mendAll" },
+      { do: "advance", of: "period", share: 0.043 },
+    ],
+  ],
 ];

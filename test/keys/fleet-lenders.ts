@@ -11,6 +11,13 @@ export interface Lenders {
   readonly possible: ReadonlySet<string>;
 }
 
+/** What an issuing statement could find, as things stood when it was sent. */
+export interface BeforeLogin {
+  readonly atMs: number;
+  readonly mayBeAlone: boolean;
+  readonly lenders: Lenders;
+}
+
 interface Situation {
   readonly record: FleetRecord;
   readonly settings: {

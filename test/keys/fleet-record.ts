@@ -64,10 +64,13 @@ export interface FleetRecord {
   onCommitted(text: string, values: readonly unknown[], result: Result, nowMs: number): void;
   onAnswered(text: string, values: readonly unknown[], nowMs: number): void;
   onHeld(kid: string, nowMs: number): void;
+  onUnanswered(borrowerId: string, lenderId: string, nowMs: number): void;
   /** Whether an issuing statement finds another live instance then. */
   isAnotherAlive(instanceId: string, nowMs: number): boolean;
   /** How long ago the instance gave its last sign of life; infinite where it was ended. */
   silentForMs(instanceId: string, nowMs: number): number;
+  /** How long ago that borrower had no answer of that lender; infinite where it never came to that. */
+  unansweredForMs(borrowerId: string, lenderId: string, nowMs: number): number;
   keyName(kid: string): string;
   readRows(database: Queryable): Promise<void>;
 }
@@ -93,6 +96,7 @@ export function createFleetRecord(): FleetRecord {
   const endedOrders = new Map<string, number>();
   const heartbeats = new Map<string, number>();
   const ended = new Set<string>();
+  const unanswered = new Map<string, number>();
 
   return {
     publications,
@@ -131,6 +135,9 @@ export function createFleetRecord(): FleetRecord {
       const publication = publications.get(kid);
       if (publication !== undefined) publication.heldAtMs = nowMs;
     },
+    onUnanswered: (borrowerId, lenderId, nowMs) => void unanswered.set(`${borrowerId} ${lenderId}`, nowMs),
+    unansweredForMs: (borrowerId, lenderId, nowMs) =>
+      nowMs - (unanswered.get(`${borrowerId} ${lenderId}`) ?? Number.NEGATIVE_INFINITY),
     isAnotherAlive: (instanceId, nowMs) =>
       [...heartbeats].some(
         ([id, heartbeatMs]) => id !== instanceId && !ended.has(id) && heartbeatMs > nowMs - aliveForMs,

@@ -1,11 +1,14 @@
 /** What has to hold in a simulated fleet at every moment: I1, I2 and I3 of the design, and what follows from them. */
 
-import { lendersFor } from "./fleet-lenders.ts";
+import { type BeforeLogin, lendersFor } from "./fleet-lenders.ts";
 import { type IssuedToken, type KeyRow, knows, type Publication } from "./fleet-record.ts";
-import type { BeforeLogin, SimulatedFleet } from "./simulated-fleet.ts";
+import type { SimulatedFleet } from "./simulated-fleet.ts";
 import type { SimulatedInstance } from "./simulated-instance.ts";
 
 export class Violation extends Error {}
+
+/** Who did not answer is asked again after so long. */
+const avoidedForMs = 5000;
 
 function demand(holds: boolean, claim: string): asserts holds {
   if (!holds) throw new Violation(claim);
@@ -189,10 +192,15 @@ export function checkRings(fleet: SimulatedFleet): void {
   }
 }
 
-/** Whether nothing kept the key's owner from lending: the key was settled, and its owner is in its right mind, and hears. */
-function canLend(fleet: SimulatedFleet, kid: string, sinceMs: number): boolean {
-  const { instanceId: ownerId, heldAtMs = Number.POSITIVE_INFINITY } =
+/**
+ * Whether nothing kept the key's owner from lending: the key was settled, and its owner is in its right mind, and hears;
+ * nor the borrower from asking: for a while it leaves those alone that did not answer.
+ */
+function canLend(fleet: SimulatedFleet, borrower: SimulatedInstance, kid: string, sinceMs: number): boolean {
+  const { instanceId: ownerId = "", heldAtMs = Number.POSITIVE_INFINITY } =
     fleet.record.publications.get(kid) ?? {};
+  if (fleet.record.unansweredForMs(borrower.id, ownerId, sinceMs) <= avoidedForMs + fleet.toleranceMs)
+    return false;
   if (heldAtMs + 2 * fleet.settings.syncIntervalMs + fleet.toleranceMs > sinceMs) return false;
   const owner = fleet.live().find(({ id }) => id === ownerId);
   return owner !== undefined && !fleet.isFrozen(owner) && isWell(fleet, owner) && owner.ring.canLend(kid);
@@ -207,7 +215,7 @@ export function checkRefusal(fleet: SimulatedFleet, instance: SimulatedInstance,
   const possible = new Set([...before.lenders.possible, ...after.possible]);
   const sure = [...before.lenders.sure].find((kid) => after.sure.has(kid));
   demand(
-    sure === undefined || ![...possible].every((kid) => canLend(fleet, kid, before.atMs)),
+    sure === undefined || ![...possible].every((kid) => canLend(fleet, instance, kid, before.atMs)),
     `#${instance.number} could have borrowed a signature of ${sure && record.keyName(sure)}`,
   );
   const settledMs = fleet.nowMs() - 2 * settings.syncIntervalMs - 2 * toleranceMs;

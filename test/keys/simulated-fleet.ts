@@ -9,7 +9,7 @@ import type { Pool, Queryable } from "../../src/postgres/pool.ts";
 import { inTransaction } from "../support/database.ts";
 import type { VirtualTime } from "../support/virtual-time.ts";
 import { createDatabaseLink, type Outage } from "./database-link.ts";
-import { type Lenders, lendersFor } from "./fleet-lenders.ts";
+import { type BeforeLogin, lendersFor } from "./fleet-lenders.ts";
 import { createFleetRecord, type FleetRecord, knows, type Situation } from "./fleet-record.ts";
 import {
   createInstanceId,
@@ -77,13 +77,6 @@ export interface SimulatedFleetOptions {
   onMoment(): void;
   onIssued(instance: SimulatedInstance, before: BeforeLogin): void;
   onNotIssued(instance: SimulatedInstance, before: BeforeLogin): void;
-}
-
-/** What an issuing statement could find, as things stood when it was sent. */
-export interface BeforeLogin {
-  readonly atMs: number;
-  readonly mayBeAlone: boolean;
-  readonly lenders: Lenders;
 }
 
 const coarseSteps = 8;
@@ -165,8 +158,11 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
           if (rows > 0) options.saw("rows that a restored backup lacks were put back");
           tell(`#${number} put ${rows} rows back`);
         },
-        onLoan(outcome) {
-          if (outcome === "unanswered") options.saw("a lender did not answer");
+        onLoan(outcome, lenderId) {
+          if (outcome === "unanswered") {
+            options.saw("a lender did not answer");
+            record.onUnanswered(id, lenderId, time.nowMs());
+          }
           tell(`#${number} asked for a signature: ${outcome}`);
         },
         onPublished(kid) {

@@ -50,7 +50,7 @@ export interface SimulatedInstanceOptions {
   nextOrder(): number;
   onPublished(kid: string): void;
   onRestored(rows: number): void;
-  onLoan(outcome: LoanOutcome): void;
+  onLoan(outcome: LoanOutcome, lenderId: string): void;
 }
 
 export interface Login {

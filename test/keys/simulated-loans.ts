@@ -71,7 +71,7 @@ export function createSimulatedLoans(deps: {
   readonly directory: Directory;
   readonly propagationDelayMs: number;
   isHearing(): boolean;
-  onLoan(outcome: LoanOutcome): void;
+  onLoan(outcome: LoanOutcome, lenderId: string): void;
 }): SignatureBorrower {
   const { instanceId, office, time, clock, secrets, ring } = deps;
   const store = createSignatureLoanStore(deps.database);
