@@ -35,6 +35,8 @@ export interface BackgroundOptions {
 
 const rotationEveryMs = 250;
 const retryEveryMs = 500;
+/** A sign of life that failed is not put off until the next is due: three that are missing are silence. */
+const retryAfterFailureMs = secondMs;
 const lookForLostEveryMs = 10 * secondMs;
 const canIssueCheckMs = 20;
 const pruneSchedule = "*/5 * * * *";
@@ -122,7 +124,7 @@ interface Loop {
   stop(): Promise<void>;
 }
 
-/** Runs `work` again and again, `everyMs` after each end; `report` hears every failure, and every success. */
+/** Runs `work` again and again, `everyMs` after each end, or sooner where it failed; `report` hears of every end. */
 function startLoop(everyMs: number, work: () => Promise<void>, report: OutcomeReporter): Loop {
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
@@ -133,9 +135,18 @@ function startLoop(everyMs: number, work: () => Promise<void>, report: OutcomeRe
   async function run(): Promise<void> {
     isRunning = true;
     isWanted = false;
-    await work().then(() => report(), report);
+    const pauseMs = await work().then(
+      () => {
+        report();
+        return everyMs;
+      },
+      (error: unknown) => {
+        report(error);
+        return Math.min(everyMs, retryAfterFailureMs);
+      },
+    );
     isRunning = false;
-    if (!stopped) schedule(isWanted ? 0 : everyMs);
+    if (!stopped) schedule(isWanted ? 0 : pauseMs);
   }
 
   function schedule(inMs: number): void {

@@ -38,8 +38,8 @@ export interface KeyRing extends Signer {
   dropAll(): void;
 }
 
-/** How long after the offer the statement may come: a period may end in between, and the next key be too new. */
-const statementWithinMs = 2 * secondMs;
+/** How long after the offer the statement may come: a period may end in between, and a key mature. */
+export const statementWithinMs = 2 * secondMs;
 
 interface HeldKey {
   readonly signingKey: SigningKey;

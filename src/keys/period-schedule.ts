@@ -40,7 +40,13 @@ export function createPeriodSchedule(expression: string): PeriodSchedule {
   const firstTimeOfDayMs = timesOfDayMs[0] ?? 0;
   const task = createTask(expression, () => undefined, { timezone: "UTC" });
   void task.destroy();
-  const matchesDay = (dayStartMs: number) => task.match(new Date(dayStartMs + firstTimeOfDayMs));
+  /** Asked for one day many times over, and slow. */
+  let known = { dayStartMs: Number.NaN, matches: false };
+  function matchesDay(dayStartMs: number): boolean {
+    if (known.dayStartMs !== dayStartMs)
+      known = { dayStartMs, matches: task.match(new Date(dayStartMs + firstTimeOfDayMs)) };
+    return known.matches;
+  }
 
   function after(timeMs: number): number {
     let dayStartMs = startOfDay(timeMs);

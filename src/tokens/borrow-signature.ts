@@ -7,7 +7,7 @@ import { type Batch, createBatch } from "../batch.ts";
 import { type Clock, secondMs } from "../clock.ts";
 import type { FleetSecrets } from "../fleet-secret.ts";
 import type { Directory } from "../keys/directory.ts";
-import type { KeyOffer } from "../keys/key-ring.ts";
+import { type KeyOffer, statementWithinMs } from "../keys/key-ring.ts";
 import { isMature, type PublishedKey, retirementMs } from "../keys/published-key.ts";
 import { type LoanPost, openSignature, type SignatureLoan } from "../keys/signature-loan.ts";
 import { accessTokenSigningInput, isSignedBy } from "../keys/signing-key.ts";
@@ -16,7 +16,7 @@ import type { SigningAlg } from "../protocol/jwk.ts";
 
 /** What an instance tells the issuing statement of others, for where it has no mature key of its own. */
 export interface LenderOffer {
-  /** Mature keys of others, as this instance knows them: the statement can choose no other. */
+  /** Keys of others, as this instance knows them, that are mature by when the statement comes: it can choose no other. */
   readonly lenders: readonly string[];
   /** Instances that did not answer lately. */
   readonly avoided: readonly string[];
@@ -102,7 +102,7 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
         (key) =>
           key.instanceId !== instanceId &&
           retirementMs(key) > nowMs &&
-          isMature(key, deps.propagationDelayMs, nowMs),
+          isMature(key, deps.propagationDelayMs, nowMs + statementWithinMs),
       );
   }
 
