@@ -24,9 +24,11 @@ export interface Consumer {
   readonly name: string;
   /** How long it may go on with what it read, whatever it meets. */
   readonly staleMs: number;
+  /** So long by default. */
+  readonly defaultStaleMs: number;
   /** Throws whatever the library throws. */
   verify(token: string): Promise<unknown>;
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 export interface ConsumerOptions {
@@ -45,14 +47,21 @@ export function withMadeUpKey(token: string): string {
   return [Buffer.from(JSON.stringify(header)).toString("base64url"), ...rest].join(".");
 }
 
+/** What is told of each: those that do not go by their defaults show what they show at another scale. */
+export function describeConsumer({ name, staleMs, defaultStaleMs }: Consumer): string {
+  const scale = staleMs === defaultStaleMs ? "as by default" : `in place of ${defaultStaleMs} ms by default`;
+  return `consumer ${name}: goes by what it has read for up to ${staleMs} ms, ${scale}`;
+}
+
+const minuteMs = 60_000;
 const nothingToClose = { close: () => undefined };
 
 export async function createConsumers(options: ConsumerOptions): Promise<readonly Consumer[]> {
   const { staleMs, joseCooldownMs = 30_000 } = options;
   return [
-    joseConsumer("jose", options, { cooldownDuration: joseCooldownMs }),
-    joseConsumer("jose, a long cooldown (as keyfunc)", options, { cooldownDuration: staleMs }),
-    joseConsumer("jose, without a cache", options, undefined),
+    joseConsumer("jose", options, { cooldownDuration: joseCooldownMs }, 30_000),
+    joseConsumer("jose, a long cooldown (as keyfunc)", options, { cooldownDuration: staleMs }, 5 * minuteMs),
+    joseConsumer("jose, without a cache", options, undefined, 0),
     await intervalConsumer(options),
     awsConsumer(options),
     fastJwtConsumer(options),
@@ -68,6 +77,7 @@ function joseConsumer(
   name: string,
   options: ConsumerOptions,
   caching: (RemoteJWKSetOptions & { readonly cooldownDuration: number }) | undefined,
+  defaultStaleMs: number,
 ): Consumer {
   const cached = createRemoteJWKSet(jwksUrl(options), caching);
   const keys = () => (caching === undefined ? createRemoteJWKSet(jwksUrl(options)) : cached);
@@ -75,6 +85,7 @@ function joseConsumer(
     ...nothingToClose,
     name,
     staleMs: caching?.cooldownDuration ?? 0,
+    defaultStaleMs,
     verify: (token) => jwtVerify(token, keys(), expected(options)),
   };
 }
@@ -91,6 +102,7 @@ async function intervalConsumer(options: ConsumerOptions): Promise<Consumer> {
   return {
     name: "fixed intervals alone (as Envoy)",
     staleMs: options.staleMs,
+    defaultStaleMs: 10 * minuteMs,
     verify: (token) => jwtVerify(token, keys, expected(options)),
     close: () => clearInterval(timer),
   };
@@ -98,7 +110,8 @@ async function intervalConsumer(options: ConsumerOptions): Promise<Consumer> {
 
 /** Reads at any unknown kid; where it was not there, no other is looked for for 10 s. */
 function awsConsumer(options: ConsumerOptions): Consumer {
-  const waitMs = Math.min(10_000, options.staleMs);
+  const defaultStaleMs = 10_000;
+  const waitMs = Math.min(defaultStaleMs, options.staleMs);
   const penaltyBox = new SimplePenaltyBox({ waitSeconds: waitMs / 1000 });
   const fetcher = {
     fetch: async (url: string) => (await fetch(url, { signal: AbortSignal.timeout(5000) })).arrayBuffer(),
@@ -111,6 +124,7 @@ function awsConsumer(options: ConsumerOptions): Consumer {
     ...nothingToClose,
     name: "aws-jwt-verify",
     staleMs: waitMs,
+    defaultStaleMs,
     verify: (token) => verifier.verify(token),
   };
 }
@@ -127,7 +141,13 @@ function fastJwtConsumer({ issuer }: ConsumerOptions): Consumer {
       return createPublicKey({ key: jwk, format: "jwk" }).export({ type: "spki", format: "pem" });
     },
   });
-  return { ...nothingToClose, name: "fast-jwt with get-jwks", staleMs: 0, verify: (token) => verify(token) };
+  return {
+    ...nothingToClose,
+    name: "fast-jwt with get-jwks",
+    staleMs: 0,
+    defaultStaleMs: 0,
+    verify: (token) => verify(token),
+  };
 }
 
 /** In a thread of its own: jest cannot require the ES module that jwks-rsa requires. */
@@ -160,6 +180,7 @@ function jwksRsaConsumer(options: ConsumerOptions): Consumer {
   return {
     name: "jwks-rsa with jose",
     staleMs: 0,
+    defaultStaleMs: 0,
     async verify(token) {
       const { kid = "" } = decodeProtectedHeader(token);
       return jwtVerify(token, await importSPKI(await getPem(kid), "EdDSA"), expected(options));
@@ -181,6 +202,7 @@ async function oauth4webapiConsumer({ issuer, staleMs }: ConsumerOptions): Promi
     ...nothingToClose,
     name: "oauth4webapi",
     staleMs,
+    defaultStaleMs: minuteMs,
     async verify(token) {
       if (cache.jwks !== known) readAtMs = Date.now();
       known = cache.jwks;

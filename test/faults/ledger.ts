@@ -41,6 +41,8 @@ export interface Ledger {
   readonly violations: readonly string[];
   violationCount(kind: ViolationKind): number;
   tell(what: string): void;
+  /** Seconds since it began, as the story gives them. */
+  stamp(time: Date): string;
   /** What happened when. */
   readonly story: readonly string[];
 }
@@ -64,7 +66,8 @@ export function createLedger(): Ledger {
   const kinds = new Map<ViolationKind, number>();
   const violations: string[] = [];
   const story: string[] = [];
-  const stamped = (what: string) => `${((Date.now() - beganMs) / 1000).toFixed(2).padStart(7)} ${what}`;
+  const stamp = (time: Date) => ((time.getTime() - beganMs) / 1000).toFixed(2);
+  const stamped = (what: string) => `${stamp(new Date()).padStart(7)} ${what}`;
   return {
     tokens() {
       tokens = tokens.filter(({ expiresAtMs }) => expiresAtMs > Date.now());
@@ -106,6 +109,7 @@ export function createLedger(): Ledger {
     violations,
     violationCount: (kind) => kinds.get(kind) ?? 0,
     tell: (what) => void story.push(stamped(what)),
+    stamp,
     story,
   };
 }

@@ -36,11 +36,11 @@ test("an instance that is added under load answers a login within 2 s of its sta
   const control = async () => {
     const loaded = await start(1, { KEY_PROPAGATION_DELAY: "0s" });
     // By chance a consumer reads between a key's publication and its first signature: not all of them, every time.
-    for (let added = 0; added < 6 && loaded.rejecting().length < 3; added += 1) {
+    for (let added = 0; added < 6 && loaded.rejecting().length === 0; added += 1) {
       await loaded.fleet.start();
       await loaded.more(20);
     }
-    expect(loaded.rejecting().length).toBeGreaterThanOrEqual(3);
+    expect(loaded.rejecting()).not.toEqual([]);
   };
   await Promise.all([scaled(), control()]);
 }, 60_000);

@@ -19,8 +19,11 @@ const endMarginMs = 1500;
 interface Suspect {
   readonly jti: string;
   readonly issued: Date;
+  readonly ownPublished: Date;
   readonly borrower: string;
   readonly signer: string;
+  readonly lenderPublished: Date;
+  readonly lenderActivates: Date;
 }
 
 /** Of everything issued since it was made, or since the call before. */
@@ -48,7 +51,9 @@ export function createSignatureWatch(deps: {
     );
     // Each beside the mature keys of others at its time: by its own times and ends, whoever held it.
     const suspects = await database.query<Suspect>(
-      `select t.jti, t.issued_at as issued, t.instance_id as borrower, lender.instance_id as signer
+      `select t.jti, t.issued_at as issued, own.published_at as "ownPublished",
+         t.instance_id as borrower, lender.instance_id as signer, lender.published_at as "lenderPublished",
+         lender.activates_at as "lenderActivates"
        from keyfleet.issued_tokens t
          join keyfleet.signing_keys own using (kid)
          left join keyfleet.signing_keys lender on lender.instance_id <> t.instance_id
@@ -71,13 +76,17 @@ export function createSignatureWatch(deps: {
       ledger.count(`tokens recorded, ${kind}`, count);
     since = now?.now ?? since;
     const told = new Set<string>();
-    for (const { jti, issued, borrower, signer } of suspects) {
+    for (const suspect of suspects) {
+      const { jti, issued, borrower, signer } = suspect;
       if (told.has(jti) || signer === null || !wasAlive(signer, issued.getTime())) continue;
       told.add(jti);
       const nameOf = (id: string) => fleet.members.find((one) => one.instanceId() === id)?.name;
+      const before = (then: Date) => `${issued.getTime() - then.getTime()} ms`;
       ledger.violate(
         "immature signature",
-        `${nameOf(borrower)} signed with its own new key while ${nameOf(signer)} was mature and alive`,
+        `${nameOf(borrower)} signed at ${ledger.stamp(issued)} with its own key of ${before(suspect.ownPublished)}, ` +
+          `while ${nameOf(signer)} lived, with one of ${before(suspect.lenderPublished)} ` +
+          `that had been active for ${before(suspect.lenderActivates)}`,
       );
     }
   };

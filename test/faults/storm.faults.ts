@@ -2,6 +2,7 @@
 
 import { randomInt } from "node:crypto";
 import { expect, test } from "@jest/globals";
+import { prepareForeignConsumers } from "./consumers/foreign-consumers.ts";
 import { rage } from "./random-storm.ts";
 import { startStorm, writeStory } from "./storm.ts";
 
@@ -26,11 +27,14 @@ const long = {
   },
 };
 
+const { kinds, missing } = await prepareForeignConsumers();
+for (const why of missing) test.skip(why, () => undefined);
+
 test(
   `a storm of ${minutes} minutes, seed ${seed}`,
   async () => {
     process.stderr.write(`FAULTS_SEED=${seed} FAULTS_MINUTES=${minutes}\n`);
-    const storm = await startStorm({ seed, instances: 3, people: 6, ...long });
+    const storm = await startStorm({ seed, instances: 3, people: 6, foreign: kinds, ...long });
     try {
       await rage(storm, { forMs: minutes * 60_000, keyLifeMs: 75_000 });
       const report = await storm.finish();

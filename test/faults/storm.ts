@@ -7,7 +7,8 @@ import { createVerifier } from "../../src/verifier/verifier.ts";
 import { alice, eventually, manageAccounts, postLogin } from "../support/accounts.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
 import { createChecks, maxStalenessMs } from "./checks.ts";
-import { type ConsumerOptions, createConsumers } from "./consumers.ts";
+import type { ForeignKind } from "./consumers/foreign-consumers.ts";
+import { type Consumer, type ConsumerOptions, createConsumers, describeConsumer } from "./consumers.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { type Front, startFront } from "./front.ts";
 import { createJudge } from "./judge.ts";
@@ -25,6 +26,8 @@ export interface StormOptions extends Omit<ConsumerOptions, "issuer"> {
   readonly people: number;
   readonly propagationDelayMs: number;
   readonly settings: Settings;
+  /** Of other languages, as each is by default. */
+  readonly foreign?: readonly ForeignKind[];
 }
 
 export interface Storm {
@@ -69,8 +72,11 @@ export async function startStorm(options: StormOptions): Promise<Storm> {
     await manageAccounts(database.url, (accounts) => accounts.add(alice.username, alice.password, []));
     await untilMature(fleet, propagationDelayMs);
     ledger.tell("the first signers are mature");
-    const consumers = await createConsumers({ ...options, issuer: front.url });
-    closing.push(() => consumers.forEach((consumer) => void consumer.close()));
+    const consumers = [
+      ...(await createConsumers({ ...options, issuer: front.url })),
+      ...startForeign(options.foreign ?? [], front.url),
+    ];
+    closing.push(async () => void (await Promise.all(consumers.map((consumer) => consumer.close()))));
     const revocation = { maxStaleness: `${maxStalenessMs}ms`, whenStale: "reject" } as const;
     const verifier = createVerifier({ issuer: front.url, audience: front.url, revocation });
     closing.push(() => verifier.close());
@@ -109,7 +115,7 @@ export async function startStorm(options: StormOptions): Promise<Storm> {
         clearInterval(watch);
         await pause(2000);
         await watchSignatures();
-        return report(seed, ledger);
+        return report(seed, consumers, ledger);
       },
     };
   } catch (error) {
@@ -132,9 +138,15 @@ async function untilMature(fleet: StormyFleet, propagationDelayMs: number): Prom
   }, propagationDelayMs + 60_000);
 }
 
-function report(seed: number, ledger: Ledger): string {
+function startForeign(kinds: readonly ForeignKind[], issuer: string): readonly Consumer[] {
+  const trust = { issuer, audience: issuer, jwksUrl: new URL(`${issuer}/.well-known/jwks.json`) };
+  return kinds.map((kind) => ({ ...kind.start(trust), defaultStaleMs: kind.defaultCooldownMs }));
+}
+
+function report(seed: number, consumers: readonly Consumer[], ledger: Ledger): string {
   return [
     `seed ${seed}`,
+    ...consumers.map(describeConsumer),
     ...[...ledger.counts()]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([what, count]) => `${what}: ${Math.round(count)}`),
