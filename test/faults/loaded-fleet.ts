@@ -17,6 +17,7 @@ export interface LoadedFleet {
   immatureTokens(): Promise<number>;
 }
 
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 /** In place of 30 s, 60 s, 5 min and 10 min; the delay is longer by two sync intervals and a second. */
 const staleMs = 800;
 export const delayMs = 2000;
@@ -47,7 +48,7 @@ export async function startLoadedFleet(
   onClose(async () => {
     closed = true;
     await load;
-    for (const consumer of consumers) consumer.close();
+    await Promise.all(consumers.map((consumer) => consumer.close()));
     await fleet.close();
     await front.close();
     await database.drop();
@@ -81,6 +82,7 @@ export async function startLoadedFleet(
       const madeUp = withMadeUpKey(answer.access_token);
       await Promise.all(consumers.map(({ verify }) => verify(madeUp).catch(() => undefined)));
       tokens += 1;
+      await pause(20);
     }
   }
 

@@ -1,13 +1,13 @@
 /** The storm: faults by chance for as many minutes as FAULTS_MINUTES says (10), by the seed in FAULTS_SEED. */
 
-import { randomInt } from "node:crypto";
 import { expect, test } from "@jest/globals";
+import { longFormSeed } from "../support/long-form.ts";
 import { prepareForeignConsumers } from "./consumers/foreign-consumers.ts";
 import { rage } from "./random-storm.ts";
 import { startStorm, writeStory } from "./storm.ts";
 
 const minutes = Number(process.env["FAULTS_MINUTES"] ?? 10);
-const seed = Number(process.env["FAULTS_SEED"] ?? randomInt(2 ** 31));
+const seed = longFormSeed();
 
 /**
  * The delay is for the default 30 s of jose, with two sync intervals, and four seconds more. What waits for minutes by

@@ -6,10 +6,10 @@ import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
 import { type Consumer, revocationOf, startConsumer } from "../support/revocation-stream.ts";
 import { endSession, insertSessions, logIn, logOut, readLog, revokeToken } from "../support/revocations.ts";
-import { type SlowNetwork, startSlowNetwork } from "./slow-network.ts";
+import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 let database: TestDatabase;
-let network: SlowNetwork;
+let network: TcpProxy;
 let instances: TestInstance[];
 let consumers: Consumer[];
 let longRunning: pg.PoolClient | undefined;
@@ -21,7 +21,8 @@ beforeEach(async () => {
   longRunning = undefined;
   revoking = true;
   database = await freshDatabase();
-  network = await startSlowNetwork(database.url, 20);
+  network = await startTcpProxy(database.url);
+  network.setDelay(20);
 });
 afterEach(async () => {
   revoking = false;

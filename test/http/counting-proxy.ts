@@ -1,6 +1,6 @@
 /** A TCP proxy in front of Postgres that counts what the instance sends, every query a message or more, and what it hears. */
 
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { endTogether, startProxyServer } from "../support/proxy-server.ts";
 
 export interface CountingProxy {
   /** The database's url, through the proxy. */
@@ -16,12 +16,10 @@ export async function startCountingProxy(
   databaseUrl: string,
   onSent: (text: string) => void = () => undefined,
 ): Promise<CountingProxy> {
-  const target = new URL(databaseUrl);
-  const sockets = new Set<Socket>();
   let messages = 0;
   let answers = 0;
-  const server = createServer((client) => {
-    const upstream = connect(Number(target.port), target.hostname);
+  const { url, close } = await startProxyServer(databaseUrl, (client, openUpstream) => {
+    const upstream = openUpstream();
     client.on("data", (bytes) => {
       messages += 1;
       onSent(bytes.toString("latin1"));
@@ -30,28 +28,13 @@ export async function startCountingProxy(
       answers += 1;
     });
     client.pipe(upstream).pipe(client);
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on("error", () => socket.destroy());
-      socket.on("close", () => {
-        sockets.delete(socket);
-        client.destroy();
-        upstream.destroy();
-      });
-    }
+    endTogether(client, upstream);
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const url = new URL(databaseUrl);
-  url.hostname = "127.0.0.1";
-  url.port = String((server.address() as AddressInfo).port);
 
   return {
-    url: url.href,
+    url,
     messages: () => messages,
     answers: () => answers,
-    async close() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
-    },
+    close,
   };
 }

@@ -1,7 +1,6 @@
 /** A TCP proxy in front of Postgres that strikes at one statement, known by a piece of its text. */
 
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
-import { reset } from "./tcp-proxy.ts";
+import { endTogether, startProxyServer } from "./proxy-server.ts";
 
 /**
  * `hold`: the statement is not sent on until `release`. `swallow`: it is carried out, and its answer, that it was
@@ -32,8 +31,6 @@ interface Plan {
 }
 
 export async function startStatementProxy(databaseUrl: string): Promise<StatementProxy> {
-  const target = new URL(databaseUrl);
-  const sockets = new Set<Socket>();
   const plans = new Set<Plan>();
 
   function takePlan(bytes: Buffer): Plan | undefined {
@@ -42,20 +39,10 @@ export async function startStatementProxy(databaseUrl: string): Promise<Statemen
     return found;
   }
 
-  const server = createServer((client) => {
-    const upstream = connect(Number(target.port), target.hostname);
+  const { url, close } = await startProxyServer(databaseUrl, (client, openUpstream) => {
+    const upstream = openUpstream();
     let struck: Plan | undefined;
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(from);
-      from.on("error", () => from.destroy());
-      from.on("close", () => {
-        sockets.delete(from);
-        to.destroy();
-      });
-    }
+    endTogether(client, upstream);
     client.on("data", (bytes) => {
       struck ??= takePlan(bytes);
       if (struck?.strike === "hold") {
@@ -69,13 +56,9 @@ export async function startStatementProxy(databaseUrl: string): Promise<Statemen
       else client.write(bytes);
     });
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const url = new URL(databaseUrl);
-  url.hostname = "127.0.0.1";
-  url.port = String((server.address() as AddressInfo).port);
 
   return {
-    url: url.href,
+    url,
     strikeAt(text, strike) {
       let reach = () => {};
       const reached = new Promise<void>((resolve) => {
@@ -90,9 +73,6 @@ export async function startStatementProxy(databaseUrl: string): Promise<Statemen
         },
       };
     },
-    async close() {
-      for (const socket of sockets) reset(socket);
-      await new Promise((resolve) => server.close(resolve));
-    },
+    close,
   };
 }

@@ -1,6 +1,7 @@
 /** A TCP proxy in front of Postgres whose network can be taken away. */
 
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { reset, startProxyServer } from "./proxy-server.ts";
 
 /**
  * `pass`: as if it were not there. `refuse`: every connection is reset. `hang`: nothing gets through, nothing ends.
@@ -20,29 +21,13 @@ export interface TcpProxy {
   close(): Promise<void>;
 }
 
-/** Not where it is closing already: Node would then never be done with it, and the process not end. */
-export function reset(socket: Socket): void {
-  if (!socket.destroyed && !socket.connecting && !socket.writableEnded) socket.resetAndDestroy();
-  else socket.destroy();
-}
-
 export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
-  const target = new URL(databaseUrl);
   let mode: ProxyMode = "pass";
   let delayUpToMs = 0;
-  const sockets = new Set<Socket>();
 
-  const track = (socket: Socket) => {
-    sockets.add(socket);
-    socket.on("error", () => socket.destroy());
-    socket.on("close", () => sockets.delete(socket));
-  };
-  const cut = () => sockets.forEach(reset);
-  const server = createServer((client) => {
-    track(client);
+  const { url, cut, close } = await startProxyServer(databaseUrl, (client, openUpstream) => {
     if (mode === "refuse") return reset(client);
-    const upstream = connect(Number(target.port), target.hostname);
-    track(upstream);
+    const upstream = openUpstream();
     const forward = (from: Socket, to: Socket, passes: () => boolean) => {
       let underWay = 0;
       let sent = Promise.resolve();
@@ -68,13 +53,9 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
     forward(client, upstream, () => mode === "pass" || mode === "half-open");
     forward(upstream, client, () => mode === "pass");
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const url = new URL(databaseUrl);
-  url.hostname = "127.0.0.1";
-  url.port = String((server.address() as AddressInfo).port);
 
   return {
-    url: url.href,
+    url,
     setMode(next) {
       // What was lost while it hung never arrives: those connections are broken for good.
       if (mode === "hang" || mode === "half-open" || next === "refuse") cut();
@@ -84,9 +65,6 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
       delayUpToMs = upToMs;
     },
     cut,
-    async close() {
-      cut();
-      await new Promise((resolve) => server.close(resolve));
-    },
+    close,
   };
 }

@@ -35,7 +35,7 @@ const cacheRoot = path.join(
   "keyfleet-consumers",
 );
 /** A first build of everything on a busy machine. */
-const buildTimeoutMs = 600_000;
+const buildTimeoutMs = 300_000;
 
 /** Why it cannot be built here, or undefined. */
 export function missingTool({ tools }: Recipe): string | undefined {
