@@ -27,6 +27,8 @@ interface Answer {
 }
 
 /** Longer than a minute, after which lost signers count as dead; shorter than the grace of a refresh. */
+/** Worth telling. */
+const longWaitMs = 10_000;
 const patienceMs = 150_000;
 const attemptMs = 4000;
 const sessionsEach = 5;
@@ -63,7 +65,10 @@ export async function startStormPeople(options: {
         const response = await fetch(`${member.instance.url}${path}`, { ...init, method: "POST", signal });
         const text = await response.text();
         if (response.status !== 503) {
-          ledger.took(`a person waited for ${path}`, Date.now() - beganMs);
+          const waitedMs = Date.now() - beganMs;
+          ledger.took(`a person waited for ${path}`, waitedMs);
+          if (waitedMs > longWaitMs)
+            ledger.tell(`a person waited for ${path} ${waitedMs} ms, and ${lost} tries`);
           return { status: response.status, text, at: member.name, lost };
         }
         ledger.count("answers 503");

@@ -38,10 +38,11 @@ test(
     try {
       await rage(storm, { forMs: minutes * 60_000, keyLifeMs: 75_000 });
       const report = await storm.finish();
-      process.stderr.write(`\n${report}\n`);
       const { violations, story } = storm.ledger;
-      if (violations.length > 0)
-        process.stderr.write(`\n${story.join("\n")}\nwhat each instance said: ${await writeStory(storm)}\n`);
+      if (violations.length > 0) process.stderr.write(`\n${story.join("\n")}\n`);
+      process.stderr.write(
+        `\n${report}\nwhat happened, and what each instance said: ${await writeStory(storm)}\n`,
+      );
       expect({ seed, violations }).toEqual({ seed, violations: [] });
     } finally {
       await storm.close();
