@@ -68,20 +68,27 @@ export async function startLoadedFleet(
   const rejecting = new Set<string>();
   let tokens = 0;
 
+  /** It has consumers read the JWKS, and then hold off from it. */
+  async function tryMadeUp(token: string): Promise<void> {
+    const madeUp = withMadeUpKey(token);
+    await Promise.all(consumers.map(({ verify }) => verify(madeUp).catch(() => undefined)));
+  }
+
   async function logInOnAndOn(): Promise<void> {
+    let latest: string | undefined;
     for (let turn = 0; !closed; turn += 1) {
       const members = fleet.serving();
       // Who has just been sent away answers no more: its people go elsewhere.
       const answer = await login(members[turn % members.length]?.instance.url ?? "").catch(() => undefined);
-      if (answer === undefined) continue;
-      const verifications = consumers.map(({ name, verify }) =>
-        verify(answer.access_token).catch(() => void rejecting.add(name)),
-      );
-      await Promise.all(verifications);
-      // Somebody tries a made-up key: it has consumers read the JWKS, and then hold off from it.
-      const madeUp = withMadeUpKey(answer.access_token);
-      await Promise.all(consumers.map(({ verify }) => verify(madeUp).catch(() => undefined)));
-      tokens += 1;
+      if (answer !== undefined) {
+        const token = answer.access_token;
+        await Promise.all(
+          consumers.map(({ name, verify }) => verify(token).catch(() => void rejecting.add(name))),
+        );
+        latest = token;
+        tokens += 1;
+      }
+      if (latest !== undefined) await tryMadeUp(latest);
       await pause(20);
     }
   }
