@@ -24,7 +24,9 @@ const marginMs = 1500;
 export const maxStalenessMs = 10_000;
 const boundMs = 1000;
 /** An unknown kid is remembered for 2 s, and the whole set asked for once a second. */
-const verifierStaleMs = 3000;
+const ourVerifier = { name: "keyfleet/verifier", staleMs: 3000 };
+/** A request that it repeats may end after the one that it goes by. */
+const repeatMs = 2000;
 const everyMs = 400;
 const againEach = 6;
 
@@ -40,6 +42,8 @@ export function createChecks(deps: {
 }): Checks {
   const { consumers, verifier, front, fleet, ledger, random, judge, waits } = deps;
   const underWay = new Set<Promise<void>>();
+  /** By consumer: when it last said that it was not answered in its own time. */
+  const unansweredAtMs = new Map<string, number>();
 
   function run(work: Promise<void>): void {
     underWay.add(work);
@@ -49,14 +53,18 @@ export function createChecks(deps: {
   }
 
   async function refused(
-    name: string,
-    staleMs: number,
+    { name, staleMs, unanswered }: Pick<Consumer, "name" | "staleMs" | "unanswered">,
     note: TokenNote,
     startedAtMs: number,
     error: unknown,
   ) {
     const endedAtMs = Date.now();
+    if (unanswered?.test(String(error))) unansweredAtMs.set(name, endedAtMs);
     if (endedAtMs > note.expiresAtMs - marginMs) return;
+    if (endedAtMs - (unansweredAtMs.get(name) ?? 0) <= staleMs + repeatMs) {
+      ledger.count(`${name}: rejections, not answered in its own time`);
+      return;
+    }
     const { verdict, why } = await judge({ note, staleMs, startedAtMs, endedAtMs });
     ledger.count(`${name}: rejections, ${verdict}`);
     if (verdict === "false") ledger.violate("false rejection", `by ${name}: ${String(error)}: ${why}`);
@@ -69,7 +77,7 @@ export function createChecks(deps: {
       await consumer.verify(note.token);
       ledger.count(`${consumer.name}: verifications`);
     } catch (error) {
-      await refused(consumer.name, consumer.staleMs, note, startedAtMs, error);
+      await refused(consumer, note, startedAtMs, error);
     }
   }
 
@@ -108,7 +116,7 @@ export function createChecks(deps: {
         );
     }
     if (code !== "accepted" && note.endingAtMs === undefined)
-      await refused("keyfleet/verifier", verifierStaleMs, note, startedAtMs, code);
+      await refused(ourVerifier, note, startedAtMs, code);
   }
 
   async function checkByAll(note: TokenNote): Promise<void> {

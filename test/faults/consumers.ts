@@ -26,6 +26,8 @@ export interface Consumer {
   readonly staleMs: number;
   /** So long by default. */
   readonly defaultStaleMs: number;
+  /** How it says that it was not answered in the time that it waits, where that is short. */
+  readonly unanswered?: RegExp | undefined;
   /** Throws whatever the library throws. */
   verify(token: string): Promise<unknown>;
   close(): void | Promise<void>;

@@ -140,7 +140,11 @@ async function untilMature(fleet: StormyFleet, propagationDelayMs: number): Prom
 
 function startForeign(kinds: readonly ForeignKind[], issuer: string): readonly Consumer[] {
   const trust = { issuer, audience: issuer, jwksUrl: new URL(`${issuer}/.well-known/jwks.json`) };
-  return kinds.map((kind) => ({ ...kind.start(trust), defaultStaleMs: kind.defaultCooldownMs }));
+  return kinds.map((kind) => ({
+    ...kind.start(trust),
+    defaultStaleMs: kind.defaultCooldownMs,
+    unanswered: kind.unanswered,
+  }));
 }
 
 function report(seed: number, consumers: readonly Consumer[], ledger: Ledger): string {

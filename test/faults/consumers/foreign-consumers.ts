@@ -27,6 +27,8 @@ export interface ForeignKind {
   readonly name: string;
   /** How long it waits, by default, before it reads again for a kid that it does not know. 0: it reads at once. */
   readonly defaultCooldownMs: number;
+  /** How it says that it was not answered in the time that it waits, where that is short. */
+  readonly unanswered?: RegExp;
   /** How each says why: a refusal for another reason would prove nothing. */
   readonly unknownKey: RegExp;
   readonly badSignature: RegExp;
@@ -144,6 +146,8 @@ const languages: readonly Language[] = [
       {
         name: "Java: Nimbus",
         defaultCooldownMs: 30_000,
+        // After 500 ms, which a busy machine takes to start an instance.
+        unanswered: /Read timed out/,
         unknownKey: /: unknown key$|RateLimitReachedException/,
         badSignature: /: signature verification failed$/,
         wrongAudience: /: JWT aud claim/,
