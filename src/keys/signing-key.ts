@@ -5,7 +5,15 @@
  * leaves the seed's SHA-512 schedule on a pool thread's stack), and `crypto.sign` (jose would export the key).
  */
 
-import { createHash, createPublicKey, generateKeyPairSync, type KeyObject, sign, verify } from "node:crypto";
+import {
+  createHash,
+  createPublicKey,
+  generateKeyPairSync,
+  type JsonWebKey,
+  type KeyObject,
+  sign,
+  verify,
+} from "node:crypto";
 import { type AccessTokenClaims, type AccessTokenHeader, accessTokenType } from "../protocol/access-token.ts";
 import { type SigningAlg, thumbprintInput } from "../protocol/jwk.ts";
 
@@ -26,10 +34,20 @@ export function thumbprint(x: string): string {
   return createHash("sha256").update(thumbprintInput(x)).digest("base64url");
 }
 
+/**
+ * The public half comes with the generation, not by `export` after it: there Node 20 hangs for good where the garbage
+ * collector runs meanwhile, for the export holds the key's lock, and what is left of the generation waits for it.
+ */
+function generateKeyPair(): { readonly publicKey: JsonWebKey; readonly privateKey: KeyObject } {
+  // As documented for `generateKeyPair`; its types know of no JWK.
+  const options = { publicKeyEncoding: { format: "jwk" } } as object;
+  return generateKeyPairSync("ed25519", options) as unknown as ReturnType<typeof generateKeyPair>;
+}
+
 /** Makes a keypair; the private half lies in OpenSSL's secure heap where the process was started with one. */
 export function generateSigningKey(alg: SigningAlg): SigningKey {
-  const pair = generateKeyPairSync("ed25519");
-  const { x } = pair.publicKey.export({ format: "jwk" });
+  const pair = generateKeyPair();
+  const { x } = pair.publicKey;
   if (x === undefined) throw new Error("the public key has no x");
   let privateKey: KeyObject | undefined = pair.privateKey;
   const kid = thumbprint(x);

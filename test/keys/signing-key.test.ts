@@ -1,3 +1,5 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { describe, expect, test } from "@jest/globals";
 import { compactVerify, importJWK } from "jose";
 import { generateSigningKey, thumbprint } from "../../src/keys/signing-key.ts";
@@ -47,4 +49,15 @@ describe.each(["EdDSA", "Ed25519"] as const)("a signing key of alg %s", (alg) =>
     const key = generateSigningKey(alg);
     expect(Object.keys(key).sort()).toEqual(["alg", "destroy", "kid", "signAccessToken", "x"]);
   });
+});
+
+test("thousands are made while the garbage collector runs all the time, and the process goes on", async () => {
+  const script = `
+    const { generateSigningKey } = await import("${new URL("../../dist/keys/signing-key.js", import.meta.url)}");
+    for (let count = 0; count < 5000; count += 1) generateSigningKey("EdDSA");
+    console.log("done");`;
+  const flags = ["--max-semi-space-size=1", "--input-type=module", "--eval", script];
+  const env = { PATH: process.env["PATH"] };
+  const { stdout } = await promisify(execFile)(process.execPath, flags, { env, timeout: 15_000 });
+  expect(stdout).toBe("done\n");
 });
