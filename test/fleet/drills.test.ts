@@ -220,7 +220,7 @@ describe("FLEET_SECRET has leaked", () => {
     const restoreAccount = await keepSeals("accounts", "password, secret_id, seal", kept[0]?.id);
     // Its answer is repeated later, when the secret that it was derived under is gone.
     const successor = (await (await refresh(anyUrl(), interrupted.refresh_token)).json()) as TokenResponse;
-    const load = startPeople({ urls: running.urls, people: 3 });
+    const load = startPeople({ urls: running.urls, people: 3, pauseMs: 100 });
     people = load;
 
     await running.replaceAll({ FLEET_SECRET: testSecret, FLEET_SECRET_ALSO: next });
