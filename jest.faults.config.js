@@ -8,7 +8,7 @@ export default {
   ...config,
   testMatch: [
     "<rootDir>/test/faults/**/*.faults.ts",
-    "<rootDir>/test/fleet/{in-flight,session-model}.test.ts",
+    "<rootDir>/test/fleet/{in-flight,logout-latency,revocation-order,session-model}.test.ts",
     "<rootDir>/test/keys/key-life.property.test.ts",
   ],
   maxWorkers: 1,

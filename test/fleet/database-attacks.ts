@@ -46,6 +46,22 @@ export async function insertAccount(pool: pg.Pool, account: Account): Promise<vo
   );
 }
 
+/** A row's columns as they are now, to be put back. */
+export async function keepColumns(
+  pool: pg.Pool,
+  table: string,
+  columns: string,
+  id: string,
+): Promise<() => Promise<unknown>> {
+  const { rows } = await pool.query(`select to_jsonb(t) as row from keyfleet.${table} t where id = $1`, [id]);
+  return () =>
+    pool.query(
+      `update keyfleet.${table} set (${columns}) =
+         (select ${columns} from jsonb_populate_record(null::keyfleet.${table}, $2)) where id = $1`,
+      [id, rows[0]?.row],
+    );
+}
+
 /** Replaces the issuing function by these PL/pgSQL statements; `timeType` is the type of what it says the time is. */
 export async function replaceStartSession(
   pool: pg.Pool,

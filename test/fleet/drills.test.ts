@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, describe, expect, test } from "@jest/globals";
 import { createFleetSecrets } from "../../src/fleet-secret.ts";
 import { createAccountStore } from "../../src/postgres/accounts.ts";
 import { createInstanceStore } from "../../src/postgres/instances.ts";
@@ -20,6 +20,7 @@ import {
 import { freshDatabase, inTransaction, type TestDatabase } from "../support/database.ts";
 import { readMetric, type Settings, testSecret } from "../support/instance.ts";
 import { readSnapshot } from "../support/revocation-stream.ts";
+import { insertKey, keepColumns } from "./database-attacks.ts";
 import { ourAccount, ourKey, person, strangersAccount } from "./forged-rows.ts";
 import { type People, startPeople } from "./people.ts";
 import { type RollingFleet, startRollingFleet } from "./rolling-fleet.ts";
@@ -30,15 +31,20 @@ let database: TestDatabase;
 let fleet: RollingFleet | undefined;
 let people: People | undefined;
 
-beforeEach(async () => {
-  [fleet, people] = [undefined, undefined];
+/** One for all whose drill leaves it as it was. */
+async function startFleet(): Promise<RollingFleet> {
+  if (fleet !== undefined) return fleet;
   database = await freshDatabase();
-});
-afterEach(async () => {
-  await people?.stop();
-  await fleet?.stop();
+  fleet = await startRollingFleet(database.url, {});
+  return fleet;
+}
+async function stopFleet(): Promise<void> {
+  if (fleet === undefined) return;
+  await fleet.stop();
+  fleet = undefined;
   await database.drop();
-});
+}
+afterAll(stopFleet);
 
 function post(url: string, members: Record<string, string>): Promise<Response> {
   return fetch(url, { method: "POST", body: new URLSearchParams(members) });
@@ -54,10 +60,9 @@ async function refusal(answer: Promise<Response>): Promise<string> {
 }
 
 test("the password table was stolen: everybody is logged out within a second, and comes back with a new password", async () => {
-  const names = ["alice", "bob", "carol"];
+  const names = ["anna", "bob", "carol"];
+  const urls = (await startFleet()).urls();
   for (const username of names) await addAccount(database.url, { ...alice, username });
-  fleet = await startRollingFleet(database.url, {});
-  const urls = fleet.urls();
   const [url = "", otherUrl = ""] = urls;
   const sessions = await Promise.all(names.map((username) => login(url, { username })));
   const { rows } = await database.pool.query("select password from keyfleet.accounts");
@@ -147,20 +152,6 @@ describe("FLEET_SECRET has leaked", () => {
   const resealing = typed.find(([name]) => name === "reseal") ?? [];
   const both = { FLEET_SECRET: next, FLEET_SECRET_ALSO: testSecret };
 
-  /** A row's seals as they are now, to be put back. */
-  async function keepSeals(table: string, columns: string, id: string): Promise<() => Promise<unknown>> {
-    const { rows } = await database.pool.query(
-      `select to_jsonb(t) as row from keyfleet.${table} t where id = $1`,
-      [id],
-    );
-    return () =>
-      database.pool.query(
-        `update keyfleet.${table} set (${columns}) =
-           (select ${columns} from jsonb_populate_record(null::keyfleet.${table}, $2)) where id = $1`,
-        [id, rows[0]?.row],
-      );
-  }
-
   async function reseal(): Promise<Record<string, { resealed: number; foreign: number }>> {
     const { code, stdout } = await run([...resealing, "--json"], both);
     expect(code).toBe(0);
@@ -198,29 +189,41 @@ describe("FLEET_SECRET has leaked", () => {
     });
   }
 
+  afterEach(async () => {
+    await people?.stop();
+    people = undefined;
+    // It has another secret now.
+    await stopFleet();
+  });
+
   test("it is changed under load, reseal killed in between, and no login or session is lost; the old one opens nothing", async () => {
+    const running = await startFleet();
     await addAccount(database.url);
     await addAccount(database.url, { ...alice, username: "kept" });
     await addClient(database, { id: "shop", audiences: ["https://api.example"], scopes: [] });
     const accounts = createAccountStore(database.pool);
     await accounts.insert(strangersAccount(person("stranger")), testActing);
-    const running = await startRollingFleet(database.url, {});
-    fleet = running;
     const anyUrl = () => running.urls()[0] ?? "";
     const quiet = await Promise.all(Array.from({ length: 12 }, () => login(anyUrl())));
     const [restored, interrupted] = quiet as [TokenResponse, TokenResponse];
     const { rows: kept } = await database.pool.query(
       "select id from keyfleet.accounts where username = 'kept'",
     );
-    const restoreSession = await keepSeals(
+    const restoreSession = await keepColumns(
+      database.pool,
       "sessions",
       "secret_id, seal, refresh_seal_secret_id, refresh_seal",
       restored.session_id,
     );
-    const restoreAccount = await keepSeals("accounts", "password, secret_id, seal", kept[0]?.id);
+    const restoreAccount = await keepColumns(
+      database.pool,
+      "accounts",
+      "password, secret_id, seal",
+      kept[0]?.id,
+    );
     // Its answer is repeated later, when the secret that it was derived under is gone.
     const successor = (await (await refresh(anyUrl(), interrupted.refresh_token)).json()) as TokenResponse;
-    const load = startPeople({ urls: running.urls, people: 3 });
+    const load = startPeople({ urls: running.urls, people: 3, pauseMs: 100 });
     people = load;
 
     await running.replaceAll({ FLEET_SECRET: testSecret, FLEET_SECRET_ALSO: next });
@@ -280,24 +283,15 @@ describe("FLEET_SECRET has leaked", () => {
     await kept.restoreAccount();
     await createAccountStore(database.pool).insert(ourAccount(person("late")), testActing);
     const [owner] = running.serving;
-    const { kid, seal, ...key } = ourKey({ instanceId: owner?.instanceId ?? "" });
-    await database.pool.query(
-      `insert into keyfleet.signing_keys
-         (kid, instance_id, alg, x, published_at, activates_at, retires_at, expires_at, secret_id, seal)
-       values ($1, $2, $3, $4, to_timestamp($5), to_timestamp($6), to_timestamp($7), to_timestamp($8), $9, $10)`,
-      [
-        ...[kid, key.instanceId, key.alg, key.x],
-        ...[key.publishedAtMs, key.activatesAtMs, key.retiresAtMs, key.expiresAtMs].map((ms) => ms / 1000),
-        ...[seal.secretId, seal.seal],
-      ],
-    );
+    const key = ourKey({ instanceId: owner?.instanceId ?? "" });
+    await insertKey(database.pool, key);
     for (const instance of running.serving) {
       const { url } = instance;
       expect(await refusal(postLogin(url, person("late")))).toBe("invalid_credentials");
       expect(await refusal(postLogin(url, { username: "kept" }))).toBe("invalid_credentials");
       expect(await refusal(refresh(url, kept.restored.refresh_token))).toBe("invalid_grant");
       await eventually(async () => (await readMetric(instance, "keyfleet_directory_rejected_keys")) === 1);
-      expect((await fetch(`${url}/.well-known/jwks/${kid}`)).status).toBe(404);
+      expect((await fetch(`${url}/.well-known/jwks/${key.kid}`)).status).toBe(404);
     }
     const { code } = await run(["accounts", "grant", "alice", "x"], { FLEET_SECRET: testSecret });
     expect([code, testSecrets.current.id === nextId]).toEqual([1, false]);

@@ -5,7 +5,7 @@
  */
 
 import { randomUUID, verify } from "node:crypto";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import pg from "pg";
 import { accessTokenSigningInput, generateSigningKey } from "../../src/keys/signing-key.ts";
@@ -34,20 +34,43 @@ let signer: TestInstance;
 let borrower: TestInstance;
 let listener: pg.Client | undefined;
 
-async function startFleet(): Promise<void> {
+/** Makes `keyfleet.choose_signing_key` as it was. */
+let chooseSigningKey: string;
+
+beforeAll(async () => {
   database = await freshDatabase();
   await addAccount(database.url);
   await addAccount(database.url, mallory);
   const settings = { ISSUER: "http://localhost", MAX_SIGNERS: "1", LOGIN_ATTEMPTS: "10000" };
   signer = await startInstance({ databaseUrl: database.url, settings });
   borrower = await startInstance({ databaseUrl: database.url, settings });
-}
-async function stopFleet(): Promise<void> {
+  await disarm(database.pool);
+  await sql("create table accounts_before as table keyfleet.accounts");
+  const { rows } = await database.pool.query<{ text: string }>(
+    "select pg_get_functiondef('keyfleet.choose_signing_key'::regproc) as text",
+  );
+  chooseSigningKey = rows[0]?.text ?? "";
+}, 20_000);
+/** All that mallory did is undone. */
+afterEach(async () => {
   await listener?.end();
   listener = undefined;
+  await sql(`
+    truncate keyfleet.accounts;
+    insert into keyfleet.accounts table accounts_before;
+    delete from keyfleet.instances where host = '';
+    drop trigger if exists rewrite on keyfleet.issued_tokens;
+    drop function if exists public.rewrite;
+    ${chooseSigningKey}`);
+  const untilAliceLogsIn = ({ url }: TestInstance) =>
+    // Who did not lend as asked is left alone for a while.
+    eventually(async () => (await postLogin(url)).status === 200, 10_000, 250);
+  await Promise.all([signer, borrower].map(untilAliceLogsIn));
+}, 15_000);
+afterAll(async () => {
   await Promise.all([signer, borrower].map((instance) => instance.stop("SIGKILL")));
   await database.drop();
-}
+});
 
 const sql = (text: string, values: unknown[] = []) => database.pool.query(text, values);
 
@@ -57,15 +80,11 @@ async function refresh({ url }: TestInstance, refreshToken: string): Promise<Rec
 }
 
 describe("a key that is served", () => {
-  beforeAll(startFleet, 20_000);
-  afterAll(stopFleet);
-
   test.each([
     ["of her own, with the seal of a genuine row", () => withSealOf(strangersKey(), ourKey())],
     ["of her own, sealed under her own secret", () => strangersKey()],
     ["whose end she moved", () => ({ ...ourKey(), expiresAtMs: Date.now() + 1e9 })],
   ])("is none %s", async (_, make) => {
-    await disarm(database.pool);
     const [forged, genuine] = [make(), ourKey()];
     await insertKey(database.pool, forged);
     await insertKey(database.pool, genuine);
@@ -77,9 +96,6 @@ describe("a key that is served", () => {
 });
 
 describe("a login as alice", () => {
-  beforeEach(startFleet, 20_000);
-  afterEach(stopFleet);
-
   test.each([
     [
       "with the hash of mallory's password in alice's row",
@@ -113,9 +129,6 @@ describe("a login as alice", () => {
 });
 
 describe("a refresh", () => {
-  beforeAll(startFleet, 20_000);
-  afterAll(stopFleet);
-
   test.each([
     ["as alice, with whose session it is exchanged", swap("account_id")],
     ["as alice, with all facts of her session", copyToMallory(facts)],
@@ -142,9 +155,6 @@ describe("a refresh", () => {
 });
 
 describe("a signature", () => {
-  beforeEach(startFleet, 20_000);
-  afterEach(stopFleet);
-
   /** What goes over every loan channel, to whoever listens. */
   async function overhear(): Promise<string[]> {
     const heard: string[] = [];
@@ -206,7 +216,6 @@ describe("a signature", () => {
   test("is not borrowed of a lender that she made up", async () => {
     const { kid, x } = generateSigningKey("EdDSA");
     const [model, own] = [ourKey(), randomUUID()];
-    await disarm(database.pool);
     await sql(
       `insert into keyfleet.instances (id, host, process_id, started_at, heartbeat_at, listening)
        values ($1, '', 0, now(), now() + interval '10 s', true)`,

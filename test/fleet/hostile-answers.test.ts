@@ -24,17 +24,17 @@ const settings = { ISSUER: "http://localhost", LOGIN_ATTEMPTS: "1000" };
 
 let database: TestDatabase;
 let instance: TestInstance;
-async function setUp(): Promise<void> {
+beforeAll(async () => {
   database = await freshDatabase();
   await addAccount(database.url, alice);
   await addAccount(database.url, mallory);
   await disarm(database.pool);
   instance = await startInstance({ databaseUrl: database.url, settings });
-}
-async function tearDown(): Promise<void> {
+});
+afterAll(async () => {
   await instance.stop();
   await database.drop();
-}
+});
 
 async function queryOne(sql: string, values: readonly unknown[] = []): Promise<string> {
   const { rows } = await database.pool.query<{ value: string }>(sql, [...values]);
@@ -44,6 +44,14 @@ async function queryOne(sql: string, values: readonly unknown[] = []): Promise<s
 const idOf = (username: string) =>
   queryOne("select id as value from keyfleet.accounts where username = $1", [username]);
 const forgedAccounts = () => readMetric(instance, 'keyfleet_forged_rows_total{kind="account"}');
+
+/** Over which nobody knows any more how the database was. */
+async function cutConnections(): Promise<void> {
+  await database.pool.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+     where datname = current_database() and pid <> pg_backend_pid()`,
+  );
+}
 
 /** Who serves what is written now has read whatever was written before. */
 async function hasReadAll(): Promise<void> {
@@ -59,7 +67,6 @@ describe("where the issuing function was replaced", () => {
     `outcome := 'issued'; kid := '${kid}'; mature := true; issued_at := ${time};`;
 
   beforeAll(async () => {
-    await setUp();
     definition = await queryOne(
       "select pg_get_functiondef(oid) as value from pg_proc where proname = 'start_session'",
     );
@@ -72,7 +79,6 @@ describe("where the issuing function was replaced", () => {
     await database.pool.query(`drop function keyfleet.start_session; ${definition}`);
     await login(instance.url, mallory);
   });
-  afterAll(tearDown);
 
   test("and chooses a key that another instance holds, there is no token", async () => {
     const { pool } = database;
@@ -122,8 +128,13 @@ describe("where the issuing function was replaced", () => {
 });
 
 describe("where the end of every key becomes something else", () => {
-  beforeEach(setUp);
-  afterEach(tearDown);
+  afterEach(async () => {
+    await database.pool.query(
+      "alter table keyfleet.signing_keys alter retired_early_at type timestamptz using null",
+    );
+    await cutConnections();
+    await hasReadAll();
+  });
 
   test.each([
     ["no number", "double precision", "'NaN'"],
@@ -144,7 +155,6 @@ describe("where the end of every key becomes something else", () => {
 
 describe("where a value is missing", () => {
   beforeAll(async () => {
-    await setUp();
     await database.pool.query(`
       alter table keyfleet.signing_keys alter kid drop not null, alter x drop not null, alter alg drop not null,
         alter instance_id drop not null, alter secret_id drop not null, alter seal drop not null;
@@ -160,7 +170,6 @@ describe("where a value is missing", () => {
       insert into keyfleet.accounts table accounts_before`);
     await hasReadAll();
   });
-  afterAll(tearDown);
 
   const without = (member: string) => ({ ...ourKey(), [member]: null }) as unknown as PublishedKey;
   const withSeal = (seal: unknown) => ({ ...ourKey(), seal }) as PublishedKey;
@@ -194,11 +203,13 @@ describe("where a value is missing", () => {
 });
 
 describe("where another account's row is the answer for a name", () => {
-  beforeAll(async () => {
-    await setUp();
-    await confuseUsernames(database.pool, "alice", "mallory");
+  beforeAll(() => confuseUsernames(database.pool, "alice", "mallory"));
+  afterAll(async () => {
+    await database.pool.query(`
+      do $$ begin execute format('alter database %I reset search_path', current_database()); end $$;
+      drop schema liar cascade`);
+    await cutConnections();
   });
-  afterAll(tearDown);
   beforeEach(() => eventually(async () => (await postLogin(instance.url, mallory)).status === 200));
 
   test("nobody logs in by it, and it is an alarm", async () => {

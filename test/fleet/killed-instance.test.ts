@@ -52,7 +52,7 @@ async function watchUntilGone(
       if (served.includes(kid)) sighting.lastSeenMs = askedAtMs;
       else sighting.firstMissedMs = Math.min(sighting.firstMissedMs, nowMs());
     }
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
   return sightings;
 }

@@ -23,7 +23,10 @@ const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 export function startPeople(options: {
   readonly urls: () => readonly string[];
   readonly people: number;
+  /** Of each of them, between what he asks. */
+  readonly pauseMs?: number;
 }): People {
+  const { pauseMs = 40 } = options;
   const failures: string[] = [];
   const count = { logins: 0, refreshes: 0, refused: 0 };
   const sessions = new Set<TokenResponse>();
@@ -81,7 +84,7 @@ export function startPeople(options: {
         if (tokens !== undefined && !(await isTaken(tokens))) failures.push("a new token is refused");
       } else if (step % 3 === 0) tokens = await refresh(tokens);
       if (step % 10 === 0) await logIn();
-      await pause(40);
+      await pause(pauseMs);
     }
   }
 

@@ -1,6 +1,6 @@
 /** After an outage everybody is silent, and nobody is dead: who was away itself declares no death. */
 
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { addAccount, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import {
@@ -16,12 +16,12 @@ import { verifyThrough } from "./stock-verification.ts";
 let database: TestDatabase;
 let fleet: SilentFleet;
 
-beforeEach(async () => {
+beforeAll(async () => {
   database = await freshDatabase();
   await addAccount(database.url);
   fleet = await startSilentFleet(database);
-});
-afterEach(async () => {
+}, 20_000);
+afterAll(async () => {
   await fleet.stop();
   await database.drop();
 });
@@ -50,10 +50,19 @@ test("control: one that was here all that time declares the others dead, and the
   const { instances, proxy } = fleet;
   const [here, ...away] = instances.map(({ instanceId }) => instanceId);
   proxy.setMode("refuse");
-  await fleet.passAnHour();
-  await database.pool.query("update keyfleet.instances set heartbeat_at = clock_timestamp() where id = $1", [
-    here,
-  ]);
-  expect(await fleet.lookForLost()).toEqual([...away].sort());
-  expect(await fleet.endedKeys()).toHaveLength(4);
+  const client = await database.pool.connect();
+  try {
+    await client.query("begin");
+    await fleet.passAnHour(client);
+    await client.query("update keyfleet.instances set heartbeat_at = clock_timestamp() where id = $1", [
+      here,
+    ]);
+    expect(await fleet.lookForLost(client)).toEqual([...away].sort());
+    expect(await fleet.endedKeys(client)).toHaveLength(4);
+  } finally {
+    await client.query("rollback");
+    client.release();
+    proxy.setMode("pass");
+  }
+  await eventuallyAll(instances, canIssue);
 });

@@ -5,15 +5,18 @@ import { eventually } from "../support/accounts.ts";
 import { type Settings, startInstance, type TestInstance } from "../support/instance.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
+/** To the database: a pool, or a client in a transaction. */
+type Connection = Pick<pg.Pool, "query">;
+
 export interface SilentFleet {
   readonly instances: readonly [TestInstance, TestInstance, TestInstance];
   readonly proxy: TcpProxy;
   /** Every sign of life so far was given an hour earlier, by who had been there for two. */
-  passAnHour(): Promise<void>;
+  passAnHour(on?: Connection): Promise<void>;
   /** What each instance does every ten seconds. Returns who was declared dead. */
-  lookForLost(): Promise<readonly string[]>;
+  lookForLost(on?: Connection): Promise<readonly string[]>;
   /** Ends of keys, other than those that they were published with. */
-  endedKeys(): Promise<readonly string[]>;
+  endedKeys(on?: Connection): Promise<readonly string[]>;
   stop(): Promise<void>;
 }
 
@@ -30,16 +33,16 @@ export async function startSilentFleet(
   return {
     instances,
     proxy,
-    async passAnHour() {
-      await database.pool.query(
+    async passAnHour(on = database.pool) {
+      await on.query(
         `update keyfleet.instances set heartbeat_at = heartbeat_at - interval '1 hour',
            connected_since = connected_since - interval '2 hours'`,
       );
     },
-    async lookForLost() {
+    async lookForLost(on = database.pool) {
       const lost: string[] = [];
       for (const { instanceId } of instances) {
-        const { rows } = await database.pool.query<{ id: string }>(
+        const { rows } = await on.query<{ id: string }>(
           "select id from keyfleet.retire_lost_instances($1) id",
           [instanceId],
         );
@@ -47,8 +50,8 @@ export async function startSilentFleet(
       }
       return lost;
     },
-    async endedKeys() {
-      const { rows } = await database.pool.query<{ kid: string }>(
+    async endedKeys(on = database.pool) {
+      const { rows } = await on.query<{ kid: string }>(
         "select kid from keyfleet.signing_keys where retired_early_at is not null or revoked_at is not null",
       );
       return rows.map(({ kid }) => kid);

@@ -66,7 +66,7 @@ export function diagnosticsIn(folder: string): Diagnostics {
       place = (await readdir(folder)).find((file) => name.test(file)) ?? "";
       if (place !== "") bytes = await readFile(path.join(folder, place));
       return isComplete(bytes);
-    }, 30_000);
+    }, 30_000, 100);
     return { place, bytes };
   }
 

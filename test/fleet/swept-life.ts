@@ -85,11 +85,15 @@ async function live(
   await hear(fetch(instance.metricsUrl));
   const whileSigning = sweepNow();
 
-  await eventually(async () => {
-    await hear(postLogin(instance.url));
-    await meetKeys();
-    return droppedKids().length > 0;
-  }, 30_000);
+  await eventually(
+    async () => {
+      await hear(postLogin(instance.url));
+      await meetKeys();
+      return droppedKids().length > 0;
+    },
+    30_000,
+    150,
+  );
   const held = await whenCollected(async () => {
     await meetKeys();
     const heldKids = publishedKids().filter((kid) => !droppedKids().includes(kid));
@@ -136,10 +140,14 @@ type Held = Pick<Life, "heldKids" | "copiesInSecureHeap">;
 /** A dropped key is wiped when it is collected, soon after. Where that does not come, what there is says so. */
 async function whenCollected(look: () => Promise<Held>): Promise<Held> {
   let held = await look();
-  await eventually(async () => {
-    held = await look();
-    const copies = Object.values(held.copiesInSecureHeap).reduce((sum, count) => sum + count, 0);
-    return copies === held.heldKids.length;
-  }, 3000).catch(() => undefined);
+  await eventually(
+    async () => {
+      held = await look();
+      const copies = Object.values(held.copiesInSecureHeap).reduce((sum, count) => sum + count, 0);
+      return copies === held.heldKids.length;
+    },
+    3000,
+    100,
+  ).catch(() => undefined);
   return held;
 }

@@ -58,18 +58,22 @@ test.each(clocks)(
     try {
       const keys = createRemoteJWKSet(new URL(`${right.url}/.well-known/jwks.json`), { cooldownDuration: 0 });
       const kids = new Set<string>();
-      await eventually(async () => {
-        const beforeMs = await databaseNowMs();
-        const { access_token } = await login(skewed.url);
-        const afterMs = await databaseNowMs();
-        const { iat = 0, nbf, exp } = decodeJwt(access_token);
-        expect(iat).toBeGreaterThanOrEqual(Math.floor(beforeMs / 1000));
-        expect(iat).toBeLessThanOrEqual(Math.floor(afterMs / 1000));
-        expect([nbf, exp]).toEqual([iat, iat + 5]);
-        await jwtVerify(access_token, keys, { issuer: "http://localhost" });
-        kids.add(decodeProtectedHeader(access_token).kid ?? "");
-        return kids.size === 2;
-      }, 15_000);
+      await eventually(
+        async () => {
+          const beforeMs = await databaseNowMs();
+          const { access_token } = await login(skewed.url);
+          const afterMs = await databaseNowMs();
+          const { iat = 0, nbf, exp } = decodeJwt(access_token);
+          expect(iat).toBeGreaterThanOrEqual(Math.floor(beforeMs / 1000));
+          expect(iat).toBeLessThanOrEqual(Math.floor(afterMs / 1000));
+          expect([nbf, exp]).toEqual([iat, iat + 5]);
+          await jwtVerify(access_token, keys, { issuer: "http://localhost" });
+          kids.add(decodeProtectedHeader(access_token).kid ?? "");
+          return kids.size === 2;
+        },
+        15_000,
+        100,
+      );
       const documents = await Promise.all(
         [skewed, right].map(async ({ url }) => (await fetch(`${url}/.well-known/jwks.json`)).text()),
       );
@@ -77,17 +81,9 @@ test.each(clocks)(
     } finally {
       await skewed.stop();
     }
+    // Control: the clock is really wrong, for the instance's own log lines carry it.
+    const time = /"time":"([^"]+)"/.exec(skewed.output())?.[1] ?? "";
+    expect(Math.abs(Date.parse(time) - (await databaseNowMs()))).toBeGreaterThan(3_000_000);
   },
   40_000,
 );
-
-test("the preloaded clock is really wrong: the instance's own log lines carry it", async () => {
-  const skewed = await startInstance({
-    databaseUrl: database.url,
-    settings,
-    nodeFlags: preload("3_600_000"),
-  });
-  await skewed.stop();
-  const time = /"time":"([^"]+)"/.exec(skewed.output())?.[1] ?? "";
-  expect(Date.parse(time) - (await databaseNowMs())).toBeGreaterThan(3_000_000);
-});

@@ -2,8 +2,9 @@
 
 import { fileURLToPath } from "node:url";
 import { type AccountManagement, createAccountManagement } from "../../src/accounts/manage-accounts.ts";
-import { createPasswordHasher } from "../../src/accounts/password-hasher.ts";
+import type { PasswordHasher } from "../../src/accounts/password-hasher.ts";
 import { createPasswordPolicy } from "../../src/accounts/password-policy.ts";
+import { runHashingTask } from "../../src/accounts/password-worker.ts";
 import type { Acting } from "../../src/audit.ts";
 import { createFleetSecrets, type FleetSecrets } from "../../src/fleet-secret.ts";
 import { createAccountStore } from "../../src/postgres/accounts.ts";
@@ -23,6 +24,22 @@ export const alice = {
   scopes: ["orders:read", "orders:write", "keyfleet:admin"],
 } as const;
 
+/** In this process: at bcrypt's least cost the work is far less than that of starting a thread for it. */
+const cost = 4;
+const hasher: PasswordHasher = {
+  async hash(input) {
+    const result = runHashingTask({ type: "hash", input, cost });
+    return result.type === "hash" ? result.hash : "";
+  },
+  async verify(input, hash) {
+    const result = runHashingTask({ type: "verify", input, hash, cost });
+    return result.type === "verify" && result.matches;
+  },
+  isOutdated: () => false,
+  queueLength: () => 0,
+  close: async () => undefined,
+};
+
 /** Runs `work` with account management on a database of its own connections, at bcrypt's least cost. */
 export async function manageAccounts<Result>(
   databaseUrl: string,
@@ -30,14 +47,12 @@ export async function manageAccounts<Result>(
   secrets: FleetSecrets = testSecrets,
 ): Promise<Result> {
   const pool = createPool({ url: databaseUrl, max: 2, timeouts: commandTimeouts, onError: () => undefined });
-  const hasher = createPasswordHasher({ workerUrl: passwordWorkerUrl, cost: 4, threads: 1, queueLimit: 64 });
   const policy = createPasswordPolicy({ minLengthCodePoints: 15, commonPasswords: new Set() });
   try {
     return await work(
       createAccountManagement({ store: createAccountStore(pool), secrets, hasher, policy, who: testActing }),
     );
   } finally {
-    await hasher.close();
     await endPool(pool);
   }
 }
@@ -72,14 +87,15 @@ export async function login(url: string, members: object = {}): Promise<TokenRes
   return (await response.json()) as TokenResponse;
 }
 
-/** Waits for a condition, asking every 20 ms; throws when it has not come true in time. */
+/** Waits for a condition, asking every so often; throws when it has not come true in time. */
 export async function eventually(
   condition: () => boolean | Promise<boolean>,
   withinMs = 10_000,
+  everyMs = 20,
 ): Promise<void> {
   const deadlineMs = performance.now() + withinMs;
   while (!(await condition())) {
     if (performance.now() > deadlineMs) throw new Error("it did not come true in time");
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
