@@ -1,8 +1,8 @@
 /** Accounts and logins for tests. */
 
 import { fileURLToPath } from "node:url";
+import bcrypt from "bcrypt";
 import { type AccountManagement, createAccountManagement } from "../../src/accounts/manage-accounts.ts";
-import { createPasswordHasher } from "../../src/accounts/password-hasher.ts";
 import { createPasswordPolicy } from "../../src/accounts/password-policy.ts";
 import type { Acting } from "../../src/audit.ts";
 import { createFleetSecrets, type FleetSecrets } from "../../src/fleet-secret.ts";
@@ -23,6 +23,9 @@ export const alice = {
   scopes: ["orders:read", "orders:write", "keyfleet:admin"],
 } as const;
 
+/** At bcrypt's least cost, in this thread: starting one takes far longer than the hash. */
+const hasher = { hash: async (input: string) => bcrypt.hashSync(input, 4) };
+
 /** Runs `work` with account management on a database of its own connections, at bcrypt's least cost. */
 export async function manageAccounts<Result>(
   databaseUrl: string,
@@ -30,14 +33,12 @@ export async function manageAccounts<Result>(
   secrets: FleetSecrets = testSecrets,
 ): Promise<Result> {
   const pool = createPool({ url: databaseUrl, max: 2, timeouts: commandTimeouts, onError: () => undefined });
-  const hasher = createPasswordHasher({ workerUrl: passwordWorkerUrl, cost: 4, threads: 1, queueLimit: 64 });
   const policy = createPasswordPolicy({ minLengthCodePoints: 15, commonPasswords: new Set() });
   try {
     return await work(
       createAccountManagement({ store: createAccountStore(pool), secrets, hasher, policy, who: testActing }),
     );
   } finally {
-    await hasher.close();
     await endPool(pool);
   }
 }
