@@ -8,6 +8,7 @@ export default {
   ...config,
   testMatch: [
     "<rootDir>/test/faults/**/*.faults.ts",
+    "<rootDir>/test/accounts/timing.test.ts",
     "<rootDir>/test/fleet/{in-flight,session-model}.test.ts",
     "<rootDir>/test/keys/key-life.property.test.ts",
   ],
