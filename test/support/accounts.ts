@@ -73,14 +73,15 @@ export async function login(url: string, members: object = {}): Promise<TokenRes
   return (await response.json()) as TokenResponse;
 }
 
-/** Waits for a condition, asking every 20 ms; throws when it has not come true in time. */
+/** Waits for a condition, asking again and again; throws when it has not come true in time. */
 export async function eventually(
   condition: () => boolean | Promise<boolean>,
   withinMs = 10_000,
+  everyMs = 20,
 ): Promise<void> {
   const deadlineMs = performance.now() + withinMs;
   while (!(await condition())) {
     if (performance.now() > deadlineMs) throw new Error("it did not come true in time");
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
 }
