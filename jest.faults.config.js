@@ -11,7 +11,7 @@ export default {
     "<rootDir>/test/accounts/timing.test.ts",
     "<rootDir>/test/fleet/{in-flight,session-model}.test.ts",
     "<rootDir>/test/keys/key-life.property.test.ts",
-    "<rootDir>/test/verifier/fleet.test.ts",
+    "<rootDir>/test/verifier/{fleet,flood}.test.ts",
   ],
   maxWorkers: 1,
   testTimeout: 120_000,
