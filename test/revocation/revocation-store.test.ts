@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
 import type pg from "pg";
 import { dayMs, minuteMs } from "../../src/clock.ts";
 import { createPool, endPool, type Pool, servingTimeouts } from "../../src/postgres/pool.ts";
@@ -13,13 +13,16 @@ let database: TestDatabase;
 let pool: Pool;
 let locking: pg.PoolClient | undefined;
 
-beforeEach(async () => {
-  locking = undefined;
+beforeAll(async () => {
   database = await freshDatabase();
   pool = createPool({ url: database.url, max: 2, timeouts: servingTimeouts, onError: () => undefined });
 });
 afterEach(async () => {
   locking?.release(true);
+  locking = undefined;
+  await database.clear();
+});
+afterAll(async () => {
   await endPool(pool);
   await database.drop();
 });
