@@ -8,8 +8,11 @@ export default {
   ...config,
   testMatch: [
     "<rootDir>/test/faults/**/*.faults.ts",
+    "<rootDir>/test/accounts/timing.test.ts",
     "<rootDir>/test/fleet/{in-flight,logout-latency,revocation-order,session-model}.test.ts",
     "<rootDir>/test/keys/key-life.property.test.ts",
+    "<rootDir>/test/revocation/revocation-store.test.ts",
+    "<rootDir>/test/verifier/{fleet,flood,properties}.test.ts",
   ],
   maxWorkers: 1,
   testTimeout: 120_000,

@@ -5,10 +5,10 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import bcrypt from "bcrypt";
 import { createAccountStore } from "../../src/postgres/accounts.ts";
 import { person, strangersAccount } from "../fleet/forged-rows.ts";
-import { alice, login, postLogin, testActing } from "../support/accounts.ts";
+import { addAccount, alice, login, manageAccounts, postLogin, testActing } from "../support/accounts.ts";
 import { emptyDatabase, freshDatabase, type TestDatabase } from "../support/database.ts";
-import { startInstance, type TestInstance } from "../support/instance.ts";
-import { type CommandOptions, type CommandResult, runCommand } from "./run-command.ts";
+import { type Settings, startInstance, type TestInstance } from "../support/instance.ts";
+import { type CommandOptions, type CommandResult, runCommand, runCommandHere } from "./run-command.ts";
 
 let database: TestDatabase;
 let instance: TestInstance;
@@ -30,10 +30,14 @@ function run(argv: readonly string[], options: CommandOptions = {}): Promise<Com
   return runCommand(argv, { ...options, settings: { DATABASE_URL: database.url, ...options.settings } });
 }
 
-async function addAccount(name: string, ...scopes: string[]): Promise<void> {
-  const flags = scopes.flatMap((scope) => ["--scope", scope]);
-  const { code, stderr } = await run(["accounts", "add", name, ...flags], { stdin: `${alice.password}\n` });
-  expect([code, stderr]).toEqual([0, ""]);
+/** The same in this process. */
+function runHere(argv: readonly string[], settings: Settings = {}): Promise<CommandResult> {
+  return runCommandHere(argv, { DATABASE_URL: database.url, ...settings });
+}
+
+/** Where the command that adds is not what is shown. */
+function add(username: string, ...scopes: string[]): Promise<void> {
+  return addAccount(database.url, { username, password: alice.password, scopes });
 }
 
 async function statusOfLogin(username: string, password: string = alice.password): Promise<string> {
@@ -44,13 +48,17 @@ async function statusOfLogin(username: string, password: string = alice.password
 
 describe("accounts", () => {
   test("add takes the password from stdin, and the account can log in", async () => {
-    await addAccount("Ann", "orders:read", "orders:write");
+    const flags = ["--scope", "orders:read", "--scope", "orders:write"];
+    const { code, stderr } = await run(["accounts", "add", "Ann", ...flags], {
+      stdin: `${alice.password}\n`,
+    });
+    expect([code, stderr]).toEqual([0, ""]);
     const { scope } = await login(instance.url, { username: "ann" });
     expect(scope).toBe("orders:read orders:write");
   });
 
   test("add refuses a name that is taken, a weak password and no password, and says why", async () => {
-    await addAccount("taken");
+    await add("taken");
     const again = await run(["accounts", "add", "TAKEN"], { stdin: alice.password });
     expect([again.code, again.stderr]).toEqual([1, "an account of this name exists\n"]);
     const short = await run(["accounts", "add", "weak"], { stdin: "short" });
@@ -61,65 +69,64 @@ describe("accounts", () => {
   });
 
   test("list is a table, or JSON, and shows no hash", async () => {
-    await addAccount("listed", "a");
-    const { stdout } = await run(["accounts", "list", "--json"]);
-    const rows = JSON.parse(stdout) as { username: string; scopes: string[] }[];
+    await add("listed", "a");
+    await login(instance.url, { username: "listed" });
+    const { stdout } = await runHere(["accounts", "list", "--json"]);
+    const rows = JSON.parse(stdout) as { username: string }[];
     expect(rows.find(({ username }) => username === "listed")).toMatchObject({
       enabled: true,
       scopes: ["a"],
+      sessions: 1,
     });
     expect(stdout).not.toMatch(/"password"|\$2b\$/);
     expect((await run(["accounts", "list"])).stdout).toMatch(/^username +id +enabled/);
   });
 
   test("disable, enable, set-password, require-password-change take effect at once", async () => {
-    await addAccount("changing");
-    expect((await run(["accounts", "disable", "changing"])).code).toBe(0);
+    await add("changing");
+    expect((await runHere(["accounts", "disable", "changing"])).code).toBe(0);
     expect(await statusOfLogin("changing")).toBe("invalid_credentials");
-    await run(["accounts", "enable", "changing"]);
+    await runHere(["accounts", "enable", "changing"]);
     expect(await statusOfLogin("changing")).toBe("success");
     const other = "another rather long password";
     await run(["accounts", "set-password", "changing"], { stdin: other });
     expect(await statusOfLogin("changing")).toBe("invalid_credentials");
     expect(await statusOfLogin("changing", other)).toBe("success");
-    await run(["accounts", "require-password-change", "changing"]);
+    await runHere(["accounts", "require-password-change", "changing"]);
     expect(await statusOfLogin("changing", other)).toBe("password_change_required");
   });
 
   test("grant and withdraw change scopes", async () => {
-    await addAccount("scoped", "a");
-    await run(["accounts", "grant", "scoped", "b"]);
+    await add("scoped", "a");
+    await runHere(["accounts", "grant", "scoped", "b"]);
     expect((await login(instance.url, { username: "scoped" })).scope).toBe("a b");
-    await run(["accounts", "withdraw", "scoped", "a"]);
+    await runHere(["accounts", "withdraw", "scoped", "a"]);
     expect((await login(instance.url, { username: "scoped" })).scope).toBe("b");
   });
 
   test("end-all-sessions ends those of one account, or of all", async () => {
-    await addAccount("ending");
+    await add("ending");
     await login(instance.url, { username: "ending" });
     const sessions = async () => {
-      const rows = JSON.parse((await run(["accounts", "list", "--json"])).stdout) as Record<
-        string,
-        unknown
-      >[];
-      return rows.find((row) => row["username"] === "ending")?.["sessions"];
+      const listed = await manageAccounts(database.url, (accounts) => accounts.list());
+      return listed.find(({ account }) => account.username === "ending")?.liveSessions;
     };
     expect(await sessions()).toBe(1);
-    await run(["accounts", "end-all-sessions", "ending"]);
+    await runHere(["accounts", "end-all-sessions", "ending"]);
     expect(await sessions()).toBe(0);
     await login(instance.url, { username: "ending" });
-    expect((await run(["accounts", "end-all-sessions", "--all"])).code).toBe(0);
+    expect((await runHere(["accounts", "end-all-sessions", "--all"])).code).toBe(0);
     expect(await sessions()).toBe(0);
     expect((await run(["accounts", "end-all-sessions"])).code).toBe(2);
   });
 
   test("--all goes past a row that no instance wrote, says so, and leaves no other out", async () => {
-    await addAccount("after");
+    await add("after");
     const { session_id } = await login(instance.url, { username: "after" });
     const stranger = strangersAccount(person("aaa"));
     await createAccountStore(database.pool).insert(stranger, testActing);
     for (const command of ["end-all-sessions", "require-password-change"]) {
-      const { code, stdout, stderr } = await run(["accounts", command, "--all"]);
+      const { code, stdout, stderr } = await runHere(["accounts", command, "--all"]);
       expect(code).toBe(1);
       expect(stdout).toMatch(/ after\n/);
       expect(stderr).toMatch(/^aaa: .*not written by Keyfleet.*\n1 of them were left as they were\n$/);
@@ -141,7 +148,7 @@ describe("accounts", () => {
       { username: "slow", bcrypt_hash: hash.replace("$04$", "$16$") },
     ];
     writeFileSync(path, `${lines.map((line) => JSON.stringify(line)).join("\n")}\nnot json\n`);
-    const { code, stdout, stderr } = await run(["accounts", "import", path]);
+    const { code, stdout, stderr } = await runHere(["accounts", "import", path]);
     expect([code, stdout]).toEqual([1, "imported 1 accounts\n"]);
     expect(stderr).toMatch(/line 2: .*bcrypt[\s\S]*line 3: .*cost 4 to 15[\s\S]*line 4: /);
     expect(await statusOfLogin("moved", "a password from elsewhere")).toBe("success");
@@ -149,7 +156,7 @@ describe("accounts", () => {
   });
 
   test("a name that is not there is refused", async () => {
-    const { code, stderr } = await run(["accounts", "disable", "nobody"]);
+    const { code, stderr } = await runHere(["accounts", "disable", "nobody"]);
     expect([code, stderr]).toEqual([1, "there is no account of this name\n"]);
   });
 });
@@ -166,7 +173,7 @@ test("clients: add prints the secret once, list shows none, remove refuses it fr
       body: new URLSearchParams({ grant_type: "client_credentials" }),
     });
   expect((await ask()).status).toBe(200);
-  const listed = await run(["clients", "list", "--json"]);
+  const listed = await runHere(["clients", "list", "--json"]);
   expect(JSON.parse(listed.stdout)).toMatchObject([
     { id: "shop", audiences: [instance.issuer], scopes: ["orders:read", "orders:write"] },
   ]);
@@ -177,35 +184,35 @@ test("clients: add prints the secret once, list shows none, remove refuses it fr
     [["add", "other", "--audience", "https://elsewhere.example"], /an audience is not one/],
     [["remove", "nobody"], /there is no client/],
   ] as const) {
-    const { code, stderr } = await run(["clients", ...argv], { settings });
+    const { code, stderr } = await runHere(["clients", ...argv], settings);
     expect([code, stderr]).toEqual([1, expect.stringMatching(reason)]);
   }
-  expect((await run(["clients", "remove", "shop"])).code).toBe(0);
+  expect((await runHere(["clients", "remove", "shop"])).code).toBe(0);
   expect((await ask()).status).toBe(401);
 });
 
 test("sessions: list shows a person's own, revoke ends one at once", async () => {
-  await addAccount("visitor");
+  await add("visitor");
   const { session_id, access_token } = await login(instance.url, { username: "visitor" });
   const userinfo = async () =>
     (await fetch(`${instance.url}/userinfo`, { headers: { authorization: `Bearer ${access_token}` } }))
       .status;
   expect(await userinfo()).toBe(200);
-  const listed = await run(["sessions", "list", "Visitor", "--json"]);
+  const listed = await runHere(["sessions", "list", "Visitor", "--json"]);
   expect(JSON.parse(listed.stdout)).toMatchObject([{ id: session_id, address: "127.0.0.1" }]);
-  expect((await run(["sessions", "revoke", session_id])).code).toBe(0);
+  expect((await runHere(["sessions", "revoke", session_id])).code).toBe(0);
   expect(await userinfo()).toBe(401);
-  expect(JSON.parse((await run(["sessions", "list", "visitor", "--json"])).stdout)).toEqual([]);
-  for (const id of [session_id, "x"]) expect((await run(["sessions", "revoke", id])).code).toBe(1);
-  expect((await run(["sessions", "list", "nobody"])).code).toBe(1);
+  expect(JSON.parse((await runHere(["sessions", "list", "visitor", "--json"])).stdout)).toEqual([]);
+  for (const id of [session_id, "x"]) expect((await runHere(["sessions", "revoke", id])).code).toBe(1);
+  expect((await runHere(["sessions", "list", "nobody"])).code).toBe(1);
 });
 
 test("keys list and instances list show the fleet", async () => {
-  const keys = JSON.parse((await run(["keys", "list", "--json"])).stdout) as Record<string, unknown>[];
+  const keys = JSON.parse((await runHere(["keys", "list", "--json"])).stdout) as Record<string, unknown>[];
   expect(keys.filter((key) => key["instance"] === instance.instanceId).map((key) => key["state"])).toEqual(
     expect.arrayContaining(["active", "published"]),
   );
-  const instances = JSON.parse((await run(["instances", "list", "--json"])).stdout) as Record<
+  const instances = JSON.parse((await runHere(["instances", "list", "--json"])).stdout) as Record<
     string,
     unknown
   >[];
@@ -214,7 +221,7 @@ test("keys list and instances list show the fleet", async () => {
 
 describe("token inspect", () => {
   test("says that a token is good, and what it says", async () => {
-    await addAccount("inspected");
+    await add("inspected");
     const { access_token } = await login(instance.url, { username: "inspected" });
     const { code, stdout } = await run(["token", "inspect"], { stdin: access_token });
     expect(code).toBe(0);
@@ -222,7 +229,7 @@ describe("token inspect", () => {
   });
 
   test("says what is wrong with one that is not", async () => {
-    await addAccount("forged");
+    await add("forged");
     const { access_token } = await login(instance.url, { username: "forged" });
     const [header, , signature] = access_token.split(".");
     const claims = Buffer.from(JSON.stringify({ sub: "someone", exp: 9_999_999_999 })).toString("base64url");

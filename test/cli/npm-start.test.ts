@@ -12,7 +12,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { eventually, login } from "../support/accounts.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -22,20 +22,35 @@ const projectFiles = ["src", "migrations", "data", "package.json", "tsconfig.jso
 let folder: string;
 const started: Started[] = [];
 
+/** The first starts ever, two at once. */
+let first: {
+  readonly starts: readonly Started[];
+  readonly urls: readonly string[];
+  /** Where the one that tells the password says to log in. */
+  readonly loginUrl: string;
+  readonly password: string;
+};
+
 /** A clone of its own: `npm start` builds there, and keeps its database there. */
-beforeAll(() => {
+beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "keyfleet-start-"));
   chmodSync(folder, 0o755);
   for (const name of projectFiles) cpSync(join(projectRoot, name), join(folder, name), { recursive: true });
   symlinkSync(join(projectRoot, "node_modules"), join(folder, "node_modules"));
-});
-afterEach(async () => {
+  const starts = [npmStart(), npmStart()];
+  const urls = (await Promise.all(starts.map(untilBanner))).flat();
+  const output = starts.map((start) => start.output()).join("");
+  const [, loginUrl = "", password = ""] =
+    /curl -s (\S+)\/login -d username=demo -d password=(?!PASSWORD)(\S+)/.exec(output) ?? [];
+  first = { starts, urls, loginUrl, password };
+}, 120_000);
+afterAll(async () => {
   for (const { child, exited } of started.splice(0)) {
     if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
     await exited;
   }
+  rmSync(folder, { recursive: true });
 });
-afterAll(() => rmSync(folder, { recursive: true }));
 
 interface Started {
   readonly child: ChildProcess;
@@ -91,21 +106,29 @@ function isAlive(pid: number): boolean {
   }
 }
 
-test("npm start tells how to log in, goes on after a kill -9, ready within 5 s of its start, and ends at SIGTERM", async () => {
-  const first = npmStart();
-  await untilBanner(first);
-  const curl = /curl -s (\S+)\/login -d username=demo -d password=(\S+)/.exec(first.output());
-  const [, url = "", password = ""] = curl ?? [];
-  await login(url, { username: "demo", password });
+async function kidsAt(url: string): Promise<string[]> {
+  const response = await fetch(`${url}/.well-known/jwks.json`);
+  return ((await response.json()) as { keys: { kid: string }[] }).keys.map(({ kid }) => kid);
+}
+
+test("two first starts in one folder share its database, and one of them tells how to log in", async () => {
+  const [kids = [], otherKids = []] = await Promise.all(first.urls.map(kidsAt));
+  expect(kids.filter((kid) => otherKids.includes(kid)).length).toBeGreaterThanOrEqual(2);
+
+  const output = first.starts.map((start) => start.output()).join("");
+  expect(output.match(/told this once/g)).toHaveLength(1);
+  await login(first.loginUrl, { username: "demo", password: first.password });
   expect(statSync(join(folder, ".keyfleet/fleet-secret")).mode & 0o777).toBe(0o600);
-  expect(first.output()).not.toContain(readFileSync(join(folder, ".keyfleet/fleet-secret"), "utf8"));
+  expect(output).not.toContain(readFileSync(join(folder, ".keyfleet/fleet-secret"), "utf8"));
 
   const listed = await runCommand(["accounts", "list", "--json"], { folder, settings: { FLEET_SECRET: "" } });
   expect(JSON.parse(listed.stdout)).toEqual([expect.objectContaining({ username: "demo" })]);
+}, 60_000);
 
+test("npm start goes on after a kill -9, ready within 5 s of its start; --instances 3 joins it with keys of its own, and both end at SIGTERM", async () => {
   const firstDatabase = databasePid();
-  first.child.kill("SIGKILL");
-  await first.exited;
+  for (const { child } of first.starts) child.kill("SIGKILL");
+  await Promise.all(first.starts.map(({ exited }) => exited));
   await eventually(() => !isAlive(firstDatabase));
 
   const startedAtMs = performance.now();
@@ -113,43 +136,21 @@ test("npm start tells how to log in, goes on after a kill -9, ready within 5 s o
   const [secondUrl = ""] = await untilBanner(second);
   // Building, and the database, included.
   expect(performance.now() - startedAtMs).toBeLessThan(5000);
-  expect(second.output()).not.toContain(password);
-  await login(secondUrl, { username: "demo", password });
+  expect(second.output()).not.toContain(first.password);
+  await login(secondUrl, { username: "demo", password: first.password });
   const secondDatabase = databasePid();
   expect(isAlive(secondDatabase)).toBe(true);
-  second.child.kill("SIGTERM");
-  expect(await second.exited).toBe(0);
-  expect(second.output()).toContain("stopped");
-  expect(isAlive(secondDatabase)).toBe(false);
-}, 120_000);
+  const ofOne = await kidsAt(secondUrl);
 
-test("npm start -- --instances 3 serves one fleet from three processes with keys of their own", async () => {
   const fleet = npmStart("--instances", "3");
   const urls = await untilBanner(fleet);
   expect(urls).toHaveLength(3);
-  const sets = await Promise.all(
-    urls.map(async (url) => {
-      const response = await fetch(`${url}/.well-known/jwks.json`);
-      return (await response.json()) as { keys: unknown[] };
-    }),
-  );
-  for (const { keys } of sets) expect(keys.length).toBeGreaterThanOrEqual(6);
-  fleet.child.kill("SIGTERM");
-  expect(await fleet.exited).toBe(0);
-}, 60_000);
-
-test("two first starts in one folder share its database", async () => {
-  for (const name of ["dist", ".keyfleet"]) rmSync(join(folder, name), { recursive: true });
-  const [one, other] = [npmStart(), npmStart()];
-  const urls = [...(await untilBanner(one)), ...(await untilBanner(other))];
-  const kids = await Promise.all(
-    urls.map(async (url) => {
-      const response = await fetch(`${url}/.well-known/jwks.json`);
-      return ((await response.json()) as { keys: { kid: string }[] }).keys.map(({ kid }) => kid);
-    }),
-  );
-  const [first = [], second = []] = kids;
-  expect(first.filter((kid) => second.includes(kid)).length).toBeGreaterThanOrEqual(2);
-  for (const start of [one, other]) start.child.kill("SIGTERM");
-  expect(await Promise.all([one.exited, other.exited])).toEqual([0, 0]);
-}, 60_000);
+  for (const url of urls) {
+    const added = (await kidsAt(url)).filter((kid) => !ofOne.includes(kid));
+    expect(added.length).toBeGreaterThanOrEqual(6);
+  }
+  for (const { child } of [second, fleet]) child.kill("SIGTERM");
+  expect(await Promise.all([second.exited, fleet.exited])).toEqual([0, 0]);
+  expect(second.output()).toContain("stopped");
+  expect(isAlive(secondDatabase)).toBe(false);
+}, 120_000);

@@ -55,12 +55,15 @@ function lockedKiB(processId: number): number {
 }
 
 describeOnLinux("started without the flags, serve", () => {
-  test("starts again with them, has its heap locked, and ends at a signal with its exit code", async () => {
+  test("starts again with them, has its heap locked, opens no inspector at SIGUSR1, and ends at a signal with its exit code", async () => {
     const outer = serve([]);
     const innerId = await untilListening(outer);
     expect(readFileSync(`/proc/${innerId}/cmdline`, "utf8")).toContain("--secure-heap=65536");
     expect(lockedKiB(innerId)).toBeGreaterThanOrEqual(64);
     expect(lockedKiB(outer.process.pid ?? 0)).toBe(0);
+    process.kill(innerId, "SIGUSR1");
+    await eventually(() => outer.output().includes("SIGUSR1 is ignored"));
+    expect(outer.output()).not.toContain("Debugger listening");
     outer.process.kill("SIGTERM");
     expect(await outer.exited).toBe(0);
     expect(outer.output()).toContain('"msg":"stopped"');
@@ -73,13 +76,6 @@ describeOnLinux("started without the flags, serve", () => {
     // Its pipes close when the inner one has ended too.
     await outer.exited;
     expect(outer.output()).toContain('"msg":"stopped"');
-  });
-
-  test("opens no inspector at SIGUSR1", async () => {
-    const outer = serve([]);
-    process.kill(await untilListening(outer), "SIGUSR1");
-    await eventually(() => outer.output().includes("SIGUSR1 is ignored"));
-    expect(outer.output()).not.toContain("Debugger listening");
   });
 });
 

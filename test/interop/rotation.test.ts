@@ -10,7 +10,7 @@ import { type LateJwksFront, startLateJwksFront } from "./late-jwks-front.ts";
 const rotations = 20;
 /** As 30 s against hours: well below a period, so that a machine that stalls for a moment changes nothing. */
 const staleMs = 250;
-const pauseMs = 15;
+const pauseMs = 100;
 
 interface Tally {
   readonly consumer: CachingConsumer;

@@ -129,7 +129,7 @@ export async function replaceInFunction(
   name: string,
   from: RegExp,
   to: string,
-): Promise<void> {
+): Promise<() => Promise<unknown>> {
   const { rows } = await pool.query<{ text: string }>(
     "select pg_get_functiondef(oid) as text from pg_proc where pronamespace = 'keyfleet'::regnamespace and proname = $1",
     [name],
@@ -137,4 +137,19 @@ export async function replaceInFunction(
   const text = rows[0]?.text ?? "";
   if (!from.test(text)) throw new Error(`${name} has no such protection`);
   await pool.query(text.replaceAll(new RegExp(from, "g"), to));
+  return () => pool.query(text);
+}
+
+/** Runs `work` with the function replaced, and puts it back: the database serves other tests too. */
+export async function whileReplaced<Result>(
+  pool: Queryable,
+  [name, from, to]: readonly [name: string, from: RegExp, to: string],
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const putBack = await replaceInFunction(pool, name, from, to);
+  try {
+    return await work();
+  } finally {
+    await putBack();
+  }
 }

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { createHeartbeat, type Heartbeat } from "../../src/fleet/heartbeat.ts";
 import { createInstance, type Instance, type InstanceStore } from "../../src/fleet/instance.ts";
 import { keyStateAt, type PublishedKey } from "../../src/keys/published-key.ts";
@@ -12,14 +12,17 @@ let pool: Pool;
 let fleet: FleetRows;
 let instance: Instance;
 
-beforeEach(async () => {
+beforeAll(async () => {
   database = await freshDatabase();
   pool = createPool({ url: database.url, max: 4, timeouts: commandTimeouts, onError: () => undefined });
   fleet = createFleetRows(pool);
+});
+beforeEach(async () => {
   instance = createInstance();
   await fleet.instances.register(instance);
 });
-afterEach(async () => {
+afterEach(() => database.clear());
+afterAll(async () => {
   await endPool(pool);
   await database.drop();
 });

@@ -1,11 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { commandTimeouts, createPool, endPool, type Pool } from "../../src/postgres/pool.ts";
 import { issuerRecord } from "../../src/postgres/records.ts";
 import type { LenderOffer } from "../../src/tokens/borrow-signature.ts";
 import { eventually } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { type Beats, createFleetRows, type FleetRows, replaceInFunction } from "./fleet-rows.ts";
+import { type Beats, createFleetRows, type FleetRows, whileReplaced } from "./fleet-rows.ts";
 
 const settings = {
   issuer: "https://id.example",
@@ -21,14 +21,17 @@ let borrower: string;
 /** The borrower's own key, which no cache knows yet. */
 let own: string;
 
-beforeEach(async () => {
+beforeAll(async () => {
   database = await freshDatabase();
   pool = createPool({ url: database.url, max: 12, timeouts: commandTimeouts, onError: () => undefined });
   fleet = createFleetRows(pool);
+});
+beforeEach(async () => {
   borrower = await fleet.instance();
   own = (await fleet.publishKey(borrower)).kid;
 });
-afterEach(async () => {
+afterEach(() => database.clear());
+afterAll(async () => {
   await endPool(pool);
   await database.drop();
 });
@@ -132,8 +135,8 @@ describe("while a mature signer lives that cannot lend", () => {
 
   test("control: were the own key taken then, a token would go out that caches refuse", async () => {
     const only = await lender({ listening: false });
-    await replaceInFunction(pool, "choose_signing_key", /if lender\.exists_one then return; end if;/, "");
-    expect(await choose([only])).toEqual({ kid: own, mature: false });
+    const guard = ["choose_signing_key", /if lender\.exists_one then return; end if;/, ""] as const;
+    expect(await whileReplaced(pool, guard, () => choose([only]))).toEqual({ kid: own, mature: false });
   });
 });
 

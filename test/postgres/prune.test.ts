@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
 import { dayMs } from "../../src/clock.ts";
 import { createPool, endPool, type Pool, type Queryable, servingTimeouts } from "../../src/postgres/pool.ts";
 import { prune } from "../../src/postgres/prune.ts";
@@ -8,11 +8,12 @@ import { freshDatabase, type TestDatabase } from "../support/database.ts";
 let database: TestDatabase;
 let pool: Pool;
 
-beforeEach(async () => {
+beforeAll(async () => {
   database = await freshDatabase();
   pool = createPool({ url: database.url, max: 4, timeouts: servingTimeouts, onError: () => undefined });
 });
-afterEach(async () => {
+afterEach(() => database.clear());
+afterAll(async () => {
   await endPool(pool);
   await database.drop();
 });

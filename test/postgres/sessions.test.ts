@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { createInstance } from "../../src/fleet/instance.ts";
 import { sealPublication } from "../../src/keys/published-key.ts";
 import { generateSigningKey } from "../../src/keys/signing-key.ts";
@@ -25,15 +25,18 @@ let own: string;
 let other: string;
 let accountId: string;
 
-beforeEach(async () => {
+beforeAll(async () => {
   database = await freshDatabase();
   pool = createPool({ url: database.url, max: 12, timeouts: servingTimeouts, onError: () => undefined });
+});
+beforeEach(async () => {
   await addAccount(database.url);
   accountId = (await createAccountStore(pool).find(alice.username, "")).account?.id ?? "";
   own = await register();
   other = await register();
 });
-afterEach(async () => {
+afterEach(() => database.clear());
+afterAll(async () => {
   await endPool(pool);
   await database.drop();
 });

@@ -1,9 +1,9 @@
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { expiryMs, keyStateAt, type PublishedKey } from "../../src/keys/published-key.ts";
 import { commandTimeouts, createPool, endPool, type Pool } from "../../src/postgres/pool.ts";
 import { eventually } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { createFleetRows, type FleetRows, replaceInFunction } from "./fleet-rows.ts";
+import { createFleetRows, type FleetRows, whileReplaced } from "./fleet-rows.ts";
 
 const minuteMs = 60_000;
 
@@ -11,12 +11,13 @@ let database: TestDatabase;
 let pool: Pool;
 let fleet: FleetRows;
 
-beforeEach(async () => {
+beforeAll(async () => {
   database = await freshDatabase();
   pool = createPool({ url: database.url, max: 40, timeouts: commandTimeouts, onError: () => undefined });
   fleet = createFleetRows(pool);
 });
-afterEach(async () => {
+afterEach(() => database.clear());
+afterAll(async () => {
   await endPool(pool);
   await database.drop();
 });
@@ -49,8 +50,8 @@ describe("a place among the signers", () => {
   });
 
   test("control: without the lock before the count, more take one", async () => {
-    await replaceInFunction(pool, "publish_key", /perform pg_catalog\.pg_advisory_xact_lock[^;]*;/, "");
-    expect(await contend(20, 3)).toBeGreaterThan(3);
+    const lock = ["publish_key", /perform pg_catalog\.pg_advisory_xact_lock[^;]*;/, ""] as const;
+    expect(await whileReplaced(pool, lock, () => contend(20, 3))).toBeGreaterThan(3);
   });
 
   test("is kept by who has one", async () => {
@@ -192,11 +193,20 @@ describe("an instance that is lost", () => {
   test("control: were the judge's own absence no matter, it would retire the keys of the living", async () => {
     const lost = [await ring(), await ring()];
     for (const { id } of lost) await fleet.beats(id, { silentForSeconds: 300 });
-    await replaceInFunction(pool, "is_connected_for", /i\.connected_since <= p_now - p_duration and /, "");
     const [first] = lost;
     const instanceId = first?.id ?? "";
-    await fleet.instances.beat({ instanceId, beat: "b", expected: "", lastBeatAtMs: null, listening: true });
-    expect(await fleet.instances.retireLost(instanceId)).toHaveLength(1);
+    const guard = ["is_connected_for", /i\.connected_since <= p_now - p_duration and /, ""] as const;
+    const retired = await whileReplaced(pool, guard, async () => {
+      await fleet.instances.beat({
+        instanceId,
+        beat: "b",
+        expected: "",
+        lastBeatAtMs: null,
+        listening: true,
+      });
+      return fleet.instances.retireLost(instanceId);
+    });
+    expect(retired).toHaveLength(1);
   });
 
   test("has a current key that signed nothing out of the JWKS at once", async () => {

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { dayMs } from "../../src/clock.ts";
 import { createInstance } from "../../src/fleet/instance.ts";
 import {
@@ -23,12 +23,15 @@ const instance = createInstance();
 const keys = () => createPublishedKeyStore(pool);
 const instances = () => createInstanceStore(pool);
 
-beforeEach(async () => {
+beforeAll(async () => {
   database = await freshDatabase();
   pool = createPool({ url: database.url, max: 4, timeouts: servingTimeouts, onError: () => undefined });
+});
+beforeEach(async () => {
   await instances().register(instance);
 });
-afterEach(async () => {
+afterEach(() => database.clear());
+afterAll(async () => {
   await endPool(pool);
   await database.drop();
 });

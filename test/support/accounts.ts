@@ -1,10 +1,9 @@
 /** Accounts and logins for tests. */
 
 import { fileURLToPath } from "node:url";
+import bcrypt from "bcrypt";
 import { type AccountManagement, createAccountManagement } from "../../src/accounts/manage-accounts.ts";
-import type { PasswordHasher } from "../../src/accounts/password-hasher.ts";
 import { createPasswordPolicy } from "../../src/accounts/password-policy.ts";
-import { runHashingTask } from "../../src/accounts/password-worker.ts";
 import type { Acting } from "../../src/audit.ts";
 import { createFleetSecrets, type FleetSecrets } from "../../src/fleet-secret.ts";
 import { createAccountStore } from "../../src/postgres/accounts.ts";
@@ -24,21 +23,8 @@ export const alice = {
   scopes: ["orders:read", "orders:write", "keyfleet:admin"],
 } as const;
 
-/** In this process: at bcrypt's least cost the work is far less than that of starting a thread for it. */
-const cost = 4;
-const hasher: PasswordHasher = {
-  async hash(input) {
-    const result = runHashingTask({ type: "hash", input, cost });
-    return result.type === "hash" ? result.hash : "";
-  },
-  async verify(input, hash) {
-    const result = runHashingTask({ type: "verify", input, hash, cost });
-    return result.type === "verify" && result.matches;
-  },
-  isOutdated: () => false,
-  queueLength: () => 0,
-  close: async () => undefined,
-};
+/** At bcrypt's least cost, in this thread: starting one takes far longer than the hash. */
+const hasher = { hash: async (input: string) => bcrypt.hashSync(input, 4) };
 
 /** Runs `work` with account management on a database of its own connections, at bcrypt's least cost. */
 export async function manageAccounts<Result>(
@@ -87,7 +73,7 @@ export async function login(url: string, members: object = {}): Promise<TokenRes
   return (await response.json()) as TokenResponse;
 }
 
-/** Waits for a condition, asking every so often; throws when it has not come true in time. */
+/** Waits for a condition, asking again and again; throws when it has not come true in time. */
 export async function eventually(
   condition: () => boolean | Promise<boolean>,
   withinMs = 10_000,

@@ -6,6 +6,8 @@ import pg from "pg";
 export interface TestDatabase {
   readonly url: string;
   readonly pool: pg.Pool;
+  /** Has it as a fresh one is, but for what a test did to the schema: a tenth of what a fresh one costs. */
+  clear(): Promise<void>;
   drop(): Promise<void>;
 }
 
@@ -50,6 +52,18 @@ async function createDatabase(source: string): Promise<TestDatabase> {
   return {
     url: url.href,
     pool,
+    async clear() {
+      const { rows } = await pool.query<{ names: string }>(
+        `select string_agg(format('%I.%I', schemaname, tablename), ', ') as names from pg_catalog.pg_tables
+         where schemaname = 'keyfleet' and tablename <> 'migrations'`,
+      );
+      await inTransaction(pool, async (client) => {
+        // The triggers would keep the audit, and keys that have not ended.
+        await client.query("set local session_replication_role = replica");
+        await client.query(`truncate ${rows[0]?.names} restart identity`);
+        await client.query("insert into keyfleet.fleet_state default values");
+      });
+    },
     async drop() {
       await pool.end();
       await administer(`drop database ${name} with (force)`);

@@ -1,10 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, expect, test } from "@jest/globals";
 import { createVerifier, type VerificationError, type Verifier } from "../../src/verifier/index.ts";
 import { addAccount, eventually } from "../support/accounts.ts";
 import { type Balancer, startBalancer } from "../support/balancer.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
+import { amount } from "../support/long-form.ts";
 import { percentile } from "../support/percentile.ts";
 import { logIn, logOut } from "../support/revocations.ts";
 
@@ -12,18 +13,20 @@ const audience = "https://api.example";
 
 let database: TestDatabase;
 let balancer: Balancer;
-let instances: TestInstance[];
-let verifiers: Verifier[];
+/** Those that are up. */
+let instances: TestInstance[] = [];
+const verifiers: Verifier[] = [];
 
-beforeEach(async () => {
-  instances = [];
-  verifiers = [];
+beforeAll(async () => {
   database = await freshDatabase();
   balancer = await startBalancer();
   await addAccount(database.url);
-});
+  await Promise.all([start(), start(), start()]);
+}, 30_000);
 afterEach(async () => {
-  await Promise.all(verifiers.map((verifier) => verifier.close()));
+  await Promise.all(verifiers.splice(0).map((verifier) => verifier.close()));
+});
+afterAll(async () => {
   await Promise.all(instances.map((instance) => instance.stop("SIGKILL")));
   await balancer.close();
   await database.drop();
@@ -79,11 +82,23 @@ async function logOutAndMeasure(at: TestInstance): Promise<number[]> {
   return Promise.all(verifiers.map((verifier) => refusedAfterMs(verifier, token, answeredAtMs)));
 }
 
+test("a session that ended while a verifier was cut off is refused as soon as it is connected again", async () => {
+  const [instance] = instances as [TestInstance];
+  const verifier = await createReadyVerifier("accept");
+  const { access_token: token, refresh_token: refreshToken } = await logIn(instance.url);
+  expect(await codeOf(verifier, token)).toBe("accepted");
+  await balancer.close();
+  await logOut(instance.url, refreshToken);
+  expect(await codeOf(verifier, token)).toBe("accepted");
+  balancer = await startBalancer(Number(new URL(balancer.url).port));
+  balancer.setTargets(instances.map(({ url }) => url));
+  await eventually(async () => (await codeOf(verifier, token)) === "token_revoked");
+}, 30_000);
+
 test("a logout at one instance is a refusal at ten verifiers within a second, also when theirs has just died", async () => {
-  await Promise.all([start(), start(), start()]);
   await Promise.all(Array.from({ length: 10 }, () => createReadyVerifier()));
   const steadyMs: number[] = [];
-  for (let round = 0; round < 30; round += 1) {
+  for (let round = 0; round < amount(12, 30); round += 1) {
     const at = instances[round % instances.length];
     if (at !== undefined) steadyMs.push(...(await logOutAndMeasure(at)));
   }
@@ -97,8 +112,10 @@ test("a logout at one instance is a refusal at ten verifiers within a second, al
 
   const [dead, alive] = instances as [TestInstance, TestInstance];
   dead.process.kill("SIGKILL");
+  instances = instances.filter((instance) => instance !== dead);
   const afterDeathMs: number[] = [];
-  for (let round = 0; round < 10; round += 1) afterDeathMs.push(...(await logOutAndMeasure(alive)));
+  for (let round = 0; round < amount(6, 10); round += 1)
+    afterDeathMs.push(...(await logOutAndMeasure(alive)));
   const words = (valuesMs: readonly number[]) =>
     [50, 99, 100].map((percent) => `p${percent} ${percentile(valuesMs, percent).toFixed(1)}`).join(", ");
   console.log(
@@ -109,7 +126,7 @@ test("a logout at one instance is a refusal at ten verifiers within a second, al
 }, 60_000);
 
 test("with all instances gone tokens go on verifying until maxStaleness, then as the setting says; back up, it catches up", async () => {
-  const gone = [await start(), await start()];
+  const gone = instances;
   const [rejecting, accepting] = [await createReadyVerifier(), await createReadyVerifier("accept")];
   const { access_token: token, refresh_token: refreshToken } = await logIn(gone[0]?.url ?? "");
   const codes = () => Promise.all([rejecting, accepting].map((verifier) => codeOf(verifier, token)));
@@ -137,16 +154,3 @@ test("with all instances gone tokens go on verifying until maxStaleness, then as
   await logOut(back.url, refreshToken);
   await eventually(async () => (await codes()).every((code) => code === "token_revoked"));
 }, 60_000);
-
-test("a session that ended while a verifier was cut off is refused as soon as it is connected again", async () => {
-  const instance = await start();
-  const verifier = await createReadyVerifier("accept");
-  const { access_token: token, refresh_token: refreshToken } = await logIn(instance.url);
-  expect(await codeOf(verifier, token)).toBe("accepted");
-  await balancer.close();
-  await logOut(instance.url, refreshToken);
-  expect(await codeOf(verifier, token)).toBe("accepted");
-  balancer = await startBalancer(Number(new URL(balancer.url).port));
-  balancer.setTargets([instance.url]);
-  await eventually(async () => (await codeOf(verifier, token)) === "token_revoked");
-}, 30_000);

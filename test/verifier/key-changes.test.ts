@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { createRemoteJWKSet, decodeProtectedHeader, jwtVerify } from "jose";
 import { createVerifier, type VerificationError, type Verifier } from "../../src/verifier/index.ts";
@@ -59,6 +60,7 @@ function startVerifying() {
   let stopped = false;
   const running = (async () => {
     for (let turn = 0; !stopped; turn += 1) {
+      await pause(25);
       const at = instances[turn % instances.length];
       const answer = await postLogin(at?.url ?? "").catch(() => undefined);
       // An instance that is stopping takes no more logins: its callers go to another.
@@ -92,8 +94,7 @@ test("no token is rejected through rotations, a new instance, and the replacemen
   const verifying = startVerifying();
   await eventually(() => verifying.kids.size >= 4);
   const before = [...instances];
-  await start();
-  await start();
+  await Promise.all([start(), start()]);
   for (const old of before) {
     instances = instances.filter((instance) => instance !== old);
     balancer.setTargets(instances.map(({ url }) => url));

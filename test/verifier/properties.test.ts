@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import fc from "fast-check";
 import { createVerifier, VerificationError, type Verifier } from "../../src/verifier/index.ts";
+import { amount } from "../support/long-form.ts";
 import { audience, createForger, type Forger, keyLifeSeconds, makeKey, parts } from "./forger.ts";
 import { type SmallIssuer, startSmallIssuer } from "./small-issuer.ts";
 
@@ -112,7 +113,7 @@ test("noise of any kind is refused by a VerificationError", async () => {
       .tuple(fc.uint8Array(), fc.uint8Array(), fc.uint8Array({ minLength: 64, maxLength: 64 }))
       .map((three) => three.map((bytes) => Buffer.from(bytes).toString("base64url")).join(".")),
   );
-  await fc.assert(fc.asyncProperty(noise, refusesAll), { numRuns: 3000 });
+  await fc.assert(fc.asyncProperty(noise, refusesAll), { numRuns: amount(1000, 3000) });
 });
 
 /** JSON that a signer would never write, signed all the same. */
@@ -124,7 +125,7 @@ test("garbage under a good signature is refused by a VerificationError", async (
       await refusesAll(forger.forge({ headerText: () => header }));
       await refusesAll(forger.forge({ claimsText: () => claims }));
     }),
-    { numRuns: 1000 },
+    { numRuns: amount(350, 1000) },
   );
 });
 
@@ -174,6 +175,6 @@ test("a header of any kind under a good signature is refused, but for the few go
       expect(String(typ).toLowerCase()).toBe("at+jwt");
       expect({ ...good, ...others }).toEqual(good);
     }),
-    { numRuns: 2000 },
+    { numRuns: amount(700, 2000) },
   );
 });
