@@ -22,7 +22,7 @@ export async function fetchJson(
   init: RequestInit = {},
 ): Promise<JsonAnswer> {
   const signal = AbortSignal.timeout(limits.timeoutMs);
-  const response = await fetch(url, { ...init, redirect: "manual", signal });
+  const response = await fetchUnbroken(fetch, url, { ...init, redirect: "manual", signal });
   if (response.status !== 200) {
     await response.body?.cancel();
     return { status: response.status, body: undefined };
@@ -33,6 +33,29 @@ export async function fetchJson(
   } catch {
     return { status: 200, body: undefined };
   }
+}
+
+/**
+ * A connection that is kept open may be closed just as it is used, as by an instance that is being replaced: then a
+ * request that changes nothing is sent once more (RFC 9110 §9.2.2).
+ */
+async function fetchUnbroken(
+  fetch: typeof globalThis.fetch,
+  url: string,
+  init: RequestInit,
+): Promise<Response> {
+  try {
+    return await fetch(url, init);
+  } catch (error) {
+    if (!isBroken(error) || (init.method ?? "GET") !== "GET") throw error;
+    return fetch(url, init);
+  }
+}
+
+/** As Node says it; a runtime that says it otherwise has its own retry, or none. */
+function isBroken(error: unknown): boolean {
+  const { cause } = error as { readonly cause?: { readonly code?: unknown } };
+  return ["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"].includes(String(cause?.code));
 }
 
 async function readText(response: Response, maxBytes: number, signal: AbortSignal): Promise<string> {

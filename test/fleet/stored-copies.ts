@@ -62,11 +62,15 @@ export function diagnosticsIn(folder: string): Diagnostics {
   async function written(name: RegExp, isComplete: (text: Buffer) => boolean): Promise<StoredPiece> {
     let bytes = Buffer.alloc(0);
     let place = "";
-    await eventually(async () => {
-      place = (await readdir(folder)).find((file) => name.test(file)) ?? "";
-      if (place !== "") bytes = await readFile(path.join(folder, place));
-      return isComplete(bytes);
-    }, 30_000, 100);
+    await eventually(
+      async () => {
+        place = (await readdir(folder)).find((file) => name.test(file)) ?? "";
+        if (place !== "") bytes = await readFile(path.join(folder, place));
+        return isComplete(bytes);
+      },
+      30_000,
+      100,
+    );
     return { place, bytes };
   }
 
