@@ -17,6 +17,6 @@ export default {
   globalTeardown: "<rootDir>/test/support/global-teardown.ts",
   modulePathIgnorePatterns: ["<rootDir>/dist/", "<rootDir>/bench/node_modules/"],
   // Much of what they do is waiting.
-  maxWorkers: 3,
+  maxWorkers: 4,
   testTimeout: 20_000,
 };

@@ -16,7 +16,7 @@ export const fastSettings = {
   METRICS_PORT: "0",
   BCRYPT_COST: "4",
   HASH_WORKERS: "1",
-  FLEET_SYNC_INTERVAL: "50ms",
+  FLEET_SYNC_INTERVAL: "100ms",
   KEY_PROPAGATION_DELAY: "0s",
   SHUTDOWN_DRAIN: "0s",
   FLEET_SECRET: testSecret,
@@ -92,10 +92,10 @@ export async function startInstance(options: StartOptions): Promise<TestInstance
   return instance;
 }
 
-/** Also through a moment in which it does not listen. */
+/** Also through a moment in which it does not listen. Asks seldom: rendering metrics costs milliseconds. */
 export async function untilItSigns(instance: TestInstance): Promise<void> {
   const signs = () => readMetric(instance, "keyfleet_signer").catch(() => 0);
-  while ((await signs()) !== 1) await new Promise((resolve) => setTimeout(resolve, 20));
+  while ((await signs()) !== 1) await new Promise((resolve) => setTimeout(resolve, 75));
 }
 
 /** A value of `/metrics`, 0 where it is not there: `keyfleet_logins_total{outcome="success"}`. */
