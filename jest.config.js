@@ -16,7 +16,7 @@ export default {
   globalSetup: "<rootDir>/test/support/global-setup.ts",
   globalTeardown: "<rootDir>/test/support/global-teardown.ts",
   modulePathIgnorePatterns: ["<rootDir>/dist/", "<rootDir>/bench/node_modules/"],
-  // Much of what they do is waiting.
-  maxWorkers: 4,
+  // For two processors: much of what they do is waiting.
+  maxWorkers: 5,
   testTimeout: 20_000,
 };
