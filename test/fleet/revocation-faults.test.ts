@@ -10,7 +10,7 @@ import {
   revocationOf,
   type StreamConnection,
 } from "../support/revocation-stream.ts";
-import { revokeIds } from "../support/revocations.ts";
+import { readLog, revokeIds } from "../support/revocations.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 const intervalMs = 500;
@@ -172,7 +172,13 @@ describe("where the log may have gone back in time", () => {
   const numberOf = (cursor: string | undefined) => Number(cursor?.split(":")[1]);
 
   async function bothWithThreeRevocations() {
-    const earlier = (await readSnapshot(both[0].url)).snapshot.events.map(({ id }) => id);
+    const lastNumber = async () => (await readLog(database.pool)).at(-1)?.number ?? 0;
+    let { snapshot } = await readSnapshot(both[0].url);
+    await eventually(async () => {
+      ({ snapshot } = await readSnapshot(both[0].url));
+      return numberOf(snapshot.cursor) >= (await lastNumber());
+    });
+    const earlier = snapshot.events.map(({ id }) => id);
     const ids = [...earlier, ...(await revokeIds(database.pool, 3))];
     const connected = await Promise.all(both.map(follow));
     await eventually(() => connected.every((stream) => arrivalOf(stream, ids.at(-1) ?? "") !== undefined));

@@ -73,7 +73,15 @@ async function live(
       keys.set(unknown.get(found.x) ?? "", found);
   }
 
-  const sweepNow = () => sweepMemory(processId, searchFor([...keys.values()].map(({ seed }) => seed)));
+  /** What lasts: in the midst of a hash its schedule lies on the stack, which the next that runs there overwrites. */
+  async function sweep(): Promise<ReturnType<typeof sweepMemory>> {
+    const search = searchFor([...keys.values()].map(({ seed }) => seed));
+    const first = sweepMemory(processId, search);
+    if (first.forms.length === 0) return first;
+    await hear(fetch(`${instance.url}/healthz`));
+    const again = sweepMemory(processId, search);
+    return { ...again, forms: again.forms.filter((form) => first.forms.includes(form)) };
+  }
   const publishedKids = () => kidsLogged(instance.output(), "published a signing key");
   const droppedKids = () => kidsLogged(instance.output(), "dropped the private half of a retired key");
 
@@ -83,7 +91,7 @@ async function live(
   await hear(postLogin(instance.url, { username: 7 }));
   await hear(fetch(`${instance.url}/healthz`, { headers: { "x-request-id": requestId } }));
   await hear(fetch(instance.metricsUrl));
-  const whileSigning = sweepNow();
+  const whileSigning = await sweep();
 
   await eventually(
     async () => {
@@ -99,7 +107,7 @@ async function live(
     const heldKids = publishedKids().filter((kid) => !droppedKids().includes(kid));
     return { heldKids, copiesInSecureHeap: copiesIn(readSecureHeap(processId), keys) };
   });
-  const memory = [whileSigning, sweepNow()];
+  const memory = [whileSigning, await sweep()];
   const heapSnapshot = await diagnostics.heapSnapshot(processId);
   const report = await diagnostics.report(processId);
   const lastKids = publishedKids();
