@@ -260,3 +260,12 @@ test("a sealed signature opens for the request that it answers, and for no other
   for (const other of [{ jti: createJti() }, { kid: "another" }, { borrowerId: lenderId }])
     expect(openSignature(testSecrets, { ...asked, ...other }, sealed)).toBeUndefined();
 });
+
+test("a key is offered from two seconds before it is mature on, for so much later may the statement come", async () => {
+  const offeredBefore = async (ms: number) => {
+    const { borrower, signed } = loan({ publishedAtMs: nowMs - 10 * minuteMs + ms, failsToSend: true });
+    await signed;
+    return borrower.offer(noKeys).lenders.length;
+  };
+  expect([await offeredBefore(0), await offeredBefore(2000), await offeredBefore(2001)]).toEqual([1, 1, 0]);
+});
