@@ -41,7 +41,10 @@ export function thumbprint(x: string): string {
 function generateKeyPair(): { readonly publicKey: JsonWebKey; readonly privateKey: KeyObject } {
   // As documented for `generateKeyPair`; its types know of no JWK.
   const options = { publicKeyEncoding: { format: "jwk" } } as object;
-  return generateKeyPairSync("ed25519", options) as unknown as ReturnType<typeof generateKeyPair>;
+  const pair = generateKeyPairSync("ed25519", options) as unknown as ReturnType<typeof generateKeyPair>;
+  // What the hash of the seed left on the stack, which is the seed in another form, that of another overwrites (seen).
+  generateKeyPairSync("ed25519", options);
+  return pair;
 }
 
 /** Makes a keypair; the private half lies in OpenSSL's secure heap where the process was started with one. */

@@ -73,15 +73,7 @@ async function live(
       keys.set(unknown.get(found.x) ?? "", found);
   }
 
-  /** What lasts: in the midst of a hash its schedule lies on the stack, which the next that runs there overwrites. */
-  async function sweep(): Promise<ReturnType<typeof sweepMemory>> {
-    const search = searchFor([...keys.values()].map(({ seed }) => seed));
-    const first = sweepMemory(processId, search);
-    if (first.forms.length === 0) return first;
-    await hear(fetch(`${instance.url}/healthz`));
-    const again = sweepMemory(processId, search);
-    return { ...again, forms: again.forms.filter((form) => first.forms.includes(form)) };
-  }
+  const sweep = () => sweepMemory(processId, searchFor([...keys.values()].map(({ seed }) => seed)));
   const publishedKids = () => kidsLogged(instance.output(), "published a signing key");
   const droppedKids = () => kidsLogged(instance.output(), "dropped the private half of a retired key");
 
@@ -91,7 +83,7 @@ async function live(
   await hear(postLogin(instance.url, { username: 7 }));
   await hear(fetch(`${instance.url}/healthz`, { headers: { "x-request-id": requestId } }));
   await hear(fetch(instance.metricsUrl));
-  const whileSigning = await sweep();
+  const whileSigning = sweep();
 
   await eventually(
     async () => {
@@ -107,7 +99,7 @@ async function live(
     const heldKids = publishedKids().filter((kid) => !droppedKids().includes(kid));
     return { heldKids, copiesInSecureHeap: copiesIn(readSecureHeap(processId), keys) };
   });
-  const memory = [whileSigning, await sweep()];
+  const memory = [whileSigning, sweep()];
   const heapSnapshot = await diagnostics.heapSnapshot(processId);
   const report = await diagnostics.report(processId);
   const lastKids = publishedKids();
