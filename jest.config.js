@@ -18,6 +18,6 @@ export default {
   globalTeardown: "<rootDir>/test/support/global-teardown.ts",
   modulePathIgnorePatterns: ["<rootDir>/dist/", "<rootDir>/bench/node_modules/"],
   // For two processors: much of what they do is waiting.
-  maxWorkers: 5,
+  maxWorkers: 4,
   testTimeout: 20_000,
 };

@@ -89,7 +89,7 @@ export async function startLoadedFleet(
         tokens += 1;
       }
       if (latest !== undefined) await tryMadeUp(latest);
-      await pause(80);
+      await pause(20);
     }
   }
 
