@@ -7,8 +7,8 @@ import { createAccountStore } from "../../src/postgres/accounts.ts";
 import { person, strangersAccount } from "../fleet/forged-rows.ts";
 import { addAccount, alice, login, manageAccounts, postLogin, testActing } from "../support/accounts.ts";
 import { emptyDatabase, freshDatabase, type TestDatabase } from "../support/database.ts";
-import { type Settings, startInstance, type TestInstance } from "../support/instance.ts";
-import { type CommandOptions, type CommandResult, runCommand, runCommandHere } from "./run-command.ts";
+import { startInstance, type TestInstance } from "../support/instance.ts";
+import { type CommandOptions, type CommandResult, runCommand } from "./run-command.ts";
 
 let database: TestDatabase;
 let instance: TestInstance;
@@ -28,11 +28,6 @@ afterAll(async () => {
 /** A command on this file's database. */
 function run(argv: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
   return runCommand(argv, { ...options, settings: { DATABASE_URL: database.url, ...options.settings } });
-}
-
-/** The same in this process. */
-function runHere(argv: readonly string[], settings: Settings = {}): Promise<CommandResult> {
-  return runCommandHere(argv, { DATABASE_URL: database.url, ...settings });
 }
 
 /** Where the command that adds is not what is shown. */
@@ -71,7 +66,7 @@ describe("accounts", () => {
   test("list is a table, or JSON, and shows no hash", async () => {
     await add("listed", "a");
     await login(instance.url, { username: "listed" });
-    const { stdout } = await runHere(["accounts", "list", "--json"]);
+    const { stdout } = await run(["accounts", "list", "--json"]);
     const rows = JSON.parse(stdout) as { username: string }[];
     expect(rows.find(({ username }) => username === "listed")).toMatchObject({
       enabled: true,
@@ -84,23 +79,23 @@ describe("accounts", () => {
 
   test("disable, enable, set-password, require-password-change take effect at once", async () => {
     await add("changing");
-    expect((await runHere(["accounts", "disable", "changing"])).code).toBe(0);
+    expect((await run(["accounts", "disable", "changing"])).code).toBe(0);
     expect(await statusOfLogin("changing")).toBe("invalid_credentials");
-    await runHere(["accounts", "enable", "changing"]);
+    await run(["accounts", "enable", "changing"]);
     expect(await statusOfLogin("changing")).toBe("success");
     const other = "another rather long password";
     await run(["accounts", "set-password", "changing"], { stdin: other });
     expect(await statusOfLogin("changing")).toBe("invalid_credentials");
     expect(await statusOfLogin("changing", other)).toBe("success");
-    await runHere(["accounts", "require-password-change", "changing"]);
+    await run(["accounts", "require-password-change", "changing"]);
     expect(await statusOfLogin("changing", other)).toBe("password_change_required");
   });
 
   test("grant and withdraw change scopes", async () => {
     await add("scoped", "a");
-    await runHere(["accounts", "grant", "scoped", "b"]);
+    await run(["accounts", "grant", "scoped", "b"]);
     expect((await login(instance.url, { username: "scoped" })).scope).toBe("a b");
-    await runHere(["accounts", "withdraw", "scoped", "a"]);
+    await run(["accounts", "withdraw", "scoped", "a"]);
     expect((await login(instance.url, { username: "scoped" })).scope).toBe("b");
   });
 
@@ -112,10 +107,10 @@ describe("accounts", () => {
       return listed.find(({ account }) => account.username === "ending")?.liveSessions;
     };
     expect(await sessions()).toBe(1);
-    await runHere(["accounts", "end-all-sessions", "ending"]);
+    await run(["accounts", "end-all-sessions", "ending"]);
     expect(await sessions()).toBe(0);
     await login(instance.url, { username: "ending" });
-    expect((await runHere(["accounts", "end-all-sessions", "--all"])).code).toBe(0);
+    expect((await run(["accounts", "end-all-sessions", "--all"])).code).toBe(0);
     expect(await sessions()).toBe(0);
     expect((await run(["accounts", "end-all-sessions"])).code).toBe(2);
   });
@@ -126,7 +121,7 @@ describe("accounts", () => {
     const stranger = strangersAccount(person("aaa"));
     await createAccountStore(database.pool).insert(stranger, testActing);
     for (const command of ["end-all-sessions", "require-password-change"]) {
-      const { code, stdout, stderr } = await runHere(["accounts", command, "--all"]);
+      const { code, stdout, stderr } = await run(["accounts", command, "--all"]);
       expect(code).toBe(1);
       expect(stdout).toMatch(/ after\n/);
       expect(stderr).toMatch(/^aaa: .*not written by Keyfleet.*\n1 of them were left as they were\n$/);
@@ -148,7 +143,7 @@ describe("accounts", () => {
       { username: "slow", bcrypt_hash: hash.replace("$04$", "$16$") },
     ];
     writeFileSync(path, `${lines.map((line) => JSON.stringify(line)).join("\n")}\nnot json\n`);
-    const { code, stdout, stderr } = await runHere(["accounts", "import", path]);
+    const { code, stdout, stderr } = await run(["accounts", "import", path]);
     expect([code, stdout]).toEqual([1, "imported 1 accounts\n"]);
     expect(stderr).toMatch(/line 2: .*bcrypt[\s\S]*line 3: .*cost 4 to 15[\s\S]*line 4: /);
     expect(await statusOfLogin("moved", "a password from elsewhere")).toBe("success");
@@ -156,7 +151,7 @@ describe("accounts", () => {
   });
 
   test("a name that is not there is refused", async () => {
-    const { code, stderr } = await runHere(["accounts", "disable", "nobody"]);
+    const { code, stderr } = await run(["accounts", "disable", "nobody"]);
     expect([code, stderr]).toEqual([1, "there is no account of this name\n"]);
   });
 });
@@ -173,7 +168,7 @@ test("clients: add prints the secret once, list shows none, remove refuses it fr
       body: new URLSearchParams({ grant_type: "client_credentials" }),
     });
   expect((await ask()).status).toBe(200);
-  const listed = await runHere(["clients", "list", "--json"]);
+  const listed = await run(["clients", "list", "--json"]);
   expect(JSON.parse(listed.stdout)).toMatchObject([
     { id: "shop", audiences: [instance.issuer], scopes: ["orders:read", "orders:write"] },
   ]);
@@ -184,10 +179,10 @@ test("clients: add prints the secret once, list shows none, remove refuses it fr
     [["add", "other", "--audience", "https://elsewhere.example"], /an audience is not one/],
     [["remove", "nobody"], /there is no client/],
   ] as const) {
-    const { code, stderr } = await runHere(["clients", ...argv], settings);
+    const { code, stderr } = await run(["clients", ...argv], { settings });
     expect([code, stderr]).toEqual([1, expect.stringMatching(reason)]);
   }
-  expect((await runHere(["clients", "remove", "shop"])).code).toBe(0);
+  expect((await run(["clients", "remove", "shop"])).code).toBe(0);
   expect((await ask()).status).toBe(401);
 });
 
@@ -198,21 +193,21 @@ test("sessions: list shows a person's own, revoke ends one at once", async () =>
     (await fetch(`${instance.url}/userinfo`, { headers: { authorization: `Bearer ${access_token}` } }))
       .status;
   expect(await userinfo()).toBe(200);
-  const listed = await runHere(["sessions", "list", "Visitor", "--json"]);
+  const listed = await run(["sessions", "list", "Visitor", "--json"]);
   expect(JSON.parse(listed.stdout)).toMatchObject([{ id: session_id, address: "127.0.0.1" }]);
-  expect((await runHere(["sessions", "revoke", session_id])).code).toBe(0);
+  expect((await run(["sessions", "revoke", session_id])).code).toBe(0);
   expect(await userinfo()).toBe(401);
-  expect(JSON.parse((await runHere(["sessions", "list", "visitor", "--json"])).stdout)).toEqual([]);
-  for (const id of [session_id, "x"]) expect((await runHere(["sessions", "revoke", id])).code).toBe(1);
-  expect((await runHere(["sessions", "list", "nobody"])).code).toBe(1);
+  expect(JSON.parse((await run(["sessions", "list", "visitor", "--json"])).stdout)).toEqual([]);
+  for (const id of [session_id, "x"]) expect((await run(["sessions", "revoke", id])).code).toBe(1);
+  expect((await run(["sessions", "list", "nobody"])).code).toBe(1);
 });
 
 test("keys list and instances list show the fleet", async () => {
-  const keys = JSON.parse((await runHere(["keys", "list", "--json"])).stdout) as Record<string, unknown>[];
+  const keys = JSON.parse((await run(["keys", "list", "--json"])).stdout) as Record<string, unknown>[];
   expect(keys.filter((key) => key["instance"] === instance.instanceId).map((key) => key["state"])).toEqual(
     expect.arrayContaining(["active", "published"]),
   );
-  const instances = JSON.parse((await runHere(["instances", "list", "--json"])).stdout) as Record<
+  const instances = JSON.parse((await run(["instances", "list", "--json"])).stdout) as Record<
     string,
     unknown
   >[];

@@ -6,7 +6,7 @@ import { createClientStore } from "../../src/postgres/clients.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { createRefreshToken, encodeRefreshToken } from "../../src/tokens/refresh-token.ts";
-import { runCommandHere } from "../cli/run-command.ts";
+import { runCommand } from "../cli/run-command.ts";
 import { addAccount, alice, eventually, manageAccounts, postLogin, testActing } from "../support/accounts.ts";
 import {
   addClient,
@@ -226,10 +226,10 @@ test("keyfleet audit shows the latest, a line each whatever was sent, and no sec
   expect(events.map(named)).toEqual(["login_refused: invalid_request", "refresh_refused: malformed"]);
   fixture.keepSecret("typed here by mistake");
   const settings = { DATABASE_URL: fixture.database.url };
-  const table = await runCommandHere(["audit", "--limit", "5"], settings);
+  const table = await runCommand(["audit", "--limit", "5"], { settings });
   expect(table.stdout.trim().split("\n")).toHaveLength(6);
   for (const sent of ["mistake", "\u001b"]) expect(table.stdout).not.toContain(sent);
-  const json = await runCommandHere(["audit", "--limit", "3", "--json"], settings);
+  const json = await runCommand(["audit", "--limit", "3", "--json"], { settings });
   const shown = JSON.parse(json.stdout) as (Event & { at: string })[];
   expect(shown.map(named)).toEqual([...events.map(named), "login_refused: invalid_target"]);
   expect(Date.parse(shown[0]?.at ?? "")).toBeGreaterThan(Date.now() - 60_000);
