@@ -16,7 +16,6 @@ export default {
   testMatch: ["<rootDir>/test/**/*.test.ts"],
   globalSetup: "<rootDir>/test/support/global-setup.ts",
   globalTeardown: "<rootDir>/test/support/global-teardown.ts",
-  modulePathIgnorePatterns: ["<rootDir>/dist/", "<rootDir>/bench/node_modules/"],
   // For two processors: much of what they do is waiting.
   maxWorkers: 4,
   testTimeout: 20_000,

@@ -1,7 +1,8 @@
+/** What differs between `npm test`, which is to be quick, and `npm run test:faults`, which is to be sure. */
+
 import { randomInt } from "node:crypto";
 
-/** How much of a thing: less in `npm test`, which is to be quick, than in `npm run test:faults`, which is to be sure. */
-
+/** How much of a thing. */
 export function amount(quick: number, sure: number): number {
   return process.env["LONG_FORM"] === "1" ? sure : quick;
 }
