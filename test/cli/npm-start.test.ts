@@ -83,7 +83,9 @@ function npmStart(...argv: string[]): Started {
 }
 
 async function untilBanner(start: Started): Promise<string[]> {
-  await eventually(() => start.output().includes("log in"), 60_000);
+  await eventually(() => start.output().includes("log in"), 60_000).catch((error: Error) => {
+    throw new Error(`${error.message}: it said\n${start.output()}`);
+  });
   return (
     start
       .output()
