@@ -1,8 +1,10 @@
 -- Up Migration
 
--- Pruning looks for sessions by when they were over, every few minutes, within a serving statement's second.
-create index sessions_by_end on keyfleet.sessions (coalesce(ended_at, expires_at));
+-- Pruning looks for sessions by when they were over, every few minutes, within a serving statement's second. The drop
+-- comes first, for it takes the stronger lock: what reads at that moment and is about to write could not let a weaker
+-- one be raised (a deadlock, seen).
 drop index keyfleet.sessions_by_expiry;
+create index sessions_by_end on keyfleet.sessions (coalesce(ended_at, expires_at));
 
 create or replace function keyfleet.audit_events_are_append_only() returns trigger language plpgsql as $$
 begin

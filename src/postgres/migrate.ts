@@ -7,7 +7,8 @@ import { fileURLToPath } from "node:url";
 import pg from "pg";
 
 const migrationsDirectory = fileURLToPath(new URL("../../migrations", import.meta.url));
-const lockNotAvailable = "55P03";
+/** lock_not_available, deadlock_detected: whoever holds what is wanted goes on, and the migration has changed nothing. */
+const waited = new Set<unknown>(["55P03", "40P01"]);
 const undefinedTable = "42P01";
 /** A waiting DDL statement blocks everyone behind it, who wait for 900 ms: it gives up before, and tries again. */
 const lockTimeoutMs = 400;
@@ -28,7 +29,7 @@ export async function migrate(options: {
     try {
       return await migrateOnce(options.url, log);
     } catch (error) {
-      if ((error as { code?: unknown }).code !== lockNotAvailable || attempt === attempts) throw error;
+      if (!waited.has((error as { code?: unknown }).code) || attempt === attempts) throw error;
       log("waiting for another migration or a long transaction");
       await delay(lockTimeoutMs * Math.random());
     }
