@@ -1,5 +1,6 @@
 /** Every kind of fault there is: what it does to a fleet, and how long. Each resolves when it is over. */
 
+import { setTimeout as pause } from "node:timers/promises";
 import type { ProxyMode } from "../support/tcp-proxy.ts";
 import type { Ledger } from "./ledger.ts";
 import type { SeededRandom } from "./seeded-random.ts";
@@ -11,7 +12,6 @@ export type NetworkFault = Exclude<ProxyMode, "pass">;
 export type Faults = ReturnType<typeof createFaults>;
 
 const patienceMs = 30_000;
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export function createFaults(deps: {
   readonly database: StormDatabase;

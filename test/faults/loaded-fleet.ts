@@ -1,5 +1,6 @@
 /** A mature fleet under logins without a break, whose every token each of a population of consumers verifies at once. */
 
+import { setTimeout as pause } from "node:timers/promises";
 import { addAccount, eventually, login, postLogin } from "../support/accounts.ts";
 import { freshDatabase } from "../support/database.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
@@ -17,7 +18,6 @@ export interface LoadedFleet {
   immatureTokens(): Promise<number>;
 }
 
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 /** In place of 30 s, 60 s, 5 min and 10 min; the delay is longer by two sync intervals and a second. */
 const staleMs = 800;
 export const delayMs = 2000;

@@ -1,5 +1,6 @@
 /** Postgres goes from everybody, in every way that it can, for longer than a death takes; then all return at once. */
 
+import { setTimeout as pause } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { type People, startPeople } from "../fleet/people.ts";
 import {
@@ -30,7 +31,6 @@ afterEach(async () => {
   await server.remove();
 });
 
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 /** They look for the lost every ten seconds, and take a moment for it. */
 const oneLookMs = 12_000;
 

@@ -1,5 +1,6 @@
 /** A sequence of faults by chance, which its seed repeats as far as the fleet is as it was. */
 
+import { setTimeout as pause } from "node:timers/promises";
 import type { Faults, NetworkFault } from "./faults.ts";
 import type { Storm } from "./storm.ts";
 
@@ -14,7 +15,6 @@ interface Choice {
 
 const leastServing = 2;
 const mostServing = 7;
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** `keyLifeMs`: longer than a key is current. Resolves when all that was begun is over. */
 export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: number }): Promise<void> {

@@ -4,6 +4,7 @@
  */
 
 import { randomUUID } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { alice, manageAccounts } from "../support/accounts.ts";
 import type { Ledger, SessionNote, TokenNote } from "./ledger.ts";
@@ -32,7 +33,6 @@ const longWaitMs = 10_000;
 const patienceMs = 150_000;
 const attemptMs = 4000;
 const sessionsEach = 5;
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export async function startStormPeople(options: {
   readonly database: StormDatabase;

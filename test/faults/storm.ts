@@ -3,6 +3,7 @@
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { createVerifier } from "../../src/verifier/verifier.ts";
 import { alice, eventually, manageAccounts, postLogin } from "../support/accounts.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
@@ -41,8 +42,6 @@ export interface Storm {
   finish(): Promise<string>;
   close(): Promise<void>;
 }
-
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Resolves when the first instances are mature, and people and consumers are at work. */
 export async function startStorm(options: StormOptions): Promise<Storm> {

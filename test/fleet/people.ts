@@ -1,5 +1,6 @@
 /** People who stay logged in and come anew, at whichever instance answers: what they notice of a bad day. */
 
+import { setTimeout as pause } from "node:timers/promises";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { alice } from "../support/accounts.ts";
 
@@ -17,7 +18,6 @@ export interface People {
 }
 
 const patienceMs = 10_000;
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Everybody is alice; `urls` is what the balancer knows. A 503 or a broken connection is tried again elsewhere. */
 export function startPeople(options: {

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import type pg from "pg";
 import { eventually } from "../support/accounts.ts";
@@ -68,7 +69,6 @@ async function follow({ url }: TestInstance): Promise<StreamConnection> {
 const arrivalOf = (stream: StreamConnection, revokedId: string) =>
   stream.events.find((event) => event.type === "revocation" && revocationOf(event).id === revokedId)?.atMs;
 const asOf = async ({ url }: TestInstance) => (await readSnapshot(url)).snapshot.as_of;
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 test("an instance that has not read the log yet is not ready, and gives no answer about revocations", async () => {
   const [revoked] = await revokeIds(database.pool, 1);

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import type pg from "pg";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
@@ -37,7 +38,6 @@ afterEach(async () => {
 /** Of which a quarter are made over HTTP, and a tenth slowly. */
 const total = amount(400, 1000);
 
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const oneOf = <Item>(items: readonly Item[]) => items[Math.floor(Math.random() * items.length)] as Item;
 
 /** Has one commit in ten wait up to 30 ms after everything in it was done. */

@@ -1,6 +1,6 @@
 /** Access tokens that are no good, each for one reason, beside one for none: what every endpoint has to refuse. */
 
-import { createHmac, generateKeyPairSync, sign } from "node:crypto";
+import { createHmac, sign } from "node:crypto";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import { createInstance } from "../../src/fleet/instance.ts";
 import { sealPublication } from "../../src/keys/published-key.ts";
@@ -9,6 +9,7 @@ import { createInstanceStore } from "../../src/postgres/instances.ts";
 import { createPublishedKeyStore } from "../../src/postgres/signing-keys.ts";
 import { createJti } from "../../src/tokens/access-token.ts";
 import { eventually, testSecrets } from "../support/accounts.ts";
+import { makeKeyPair } from "../support/key-pair.ts";
 import type { EndpointFixture } from "./endpoint-fixture.ts";
 
 type Members = Readonly<Record<string, unknown>>;
@@ -23,8 +24,8 @@ function compact(header: Part, claims: Part, makeSignature: (input: string) => B
 }
 
 function makeKey() {
-  const { privateKey, publicKey } = generateKeyPairSync("ed25519");
-  const x = String(publicKey.export({ format: "jwk" }).x);
+  const { privateKey, jwk } = makeKeyPair("Ed25519");
+  const x = String(jwk.x);
   return { x, kid: thumbprint(x), sign: (input: string) => sign(null, Buffer.from(input), privateKey) };
 }
 

@@ -1,7 +1,8 @@
 /** Makes tokens from their parts, honest or not, under keys that the test has. */
 
-import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign } from "node:crypto";
+import { createHash, type KeyObject, randomUUID, sign } from "node:crypto";
 import { thumbprint } from "../../src/keys/signing-key.ts";
+import { makeKeyPair } from "../support/key-pair.ts";
 
 export type Members = Readonly<Record<string, unknown>>;
 /** An object to be encoded, or a text or bytes that stand for themselves. */
@@ -18,8 +19,8 @@ export interface TestKey {
 }
 
 export function makeKey(keyEndSeconds: number): TestKey {
-  const { privateKey, publicKey } = generateKeyPairSync("ed25519");
-  const x = String(publicKey.export({ format: "jwk" }).x);
+  const { privateKey, publicKey, jwk } = makeKeyPair("Ed25519");
+  const x = String(jwk.x);
   const kid = thumbprint(x);
   return {
     kid,
@@ -41,8 +42,8 @@ export function makeKey(keyEndSeconds: number): TestKey {
 
 /** A P-256 key and its JWS signatures, as ES256 has them. */
 export function makeEcKey(namedCurve: "P-256" | "secp256k1" | "P-384", hash: string) {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve });
-  const { x, y } = publicKey.export({ format: "jwk" });
+  const { privateKey, jwk } = makeKeyPair(namedCurve);
+  const { x, y } = jwk;
   const members = `{"crv":"${namedCurve}","kty":"EC","x":"${x}","y":"${y}"}`;
   const kid = createHash("sha256").update(members).digest("base64url");
   const signer: Signer = (input) =>
