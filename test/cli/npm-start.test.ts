@@ -1,9 +1,13 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import {
   chmodSync,
+  closeSync,
   cpSync,
   existsSync,
+  fstatSync,
   mkdtempSync,
+  openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -12,12 +16,21 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { eventually, login } from "../support/accounts.ts";
 import { runCommand } from "./run-command.ts";
 
 const projectRoot = fileURLToPath(new URL("../../", import.meta.url));
-const projectFiles = ["src", "migrations", "data", "package.json", "tsconfig.json", "tsconfig.build.json"];
+const projectFiles = [
+  "src",
+  "migrations",
+  "data",
+  "package.json",
+  "tsconfig.json",
+  "tsconfig.build.json",
+  "build.js",
+];
 
 let folder: string;
 const started: Started[] = [];
@@ -126,6 +139,21 @@ test("two first starts in one folder share its database, and one of them tells h
   const listed = await runCommand(["accounts", "list", "--json"], { folder, settings: { FLEET_SECRET: "" } });
   expect(JSON.parse(listed.stdout)).toEqual([expect.objectContaining({ username: "demo" })]);
 }, 60_000);
+
+test("a build puts files in place whole: what another start is loading is not emptied and written again", async () => {
+  const built = join(folder, "dist/main.js");
+  const loading = openSync(built, "r");
+  const text = readFileSync(built, "utf8");
+  try {
+    rmSync(join(folder, "dist/.tsbuildinfo"));
+    await promisify(execFile)("npm", ["run", "build"], { cwd: folder });
+    expect(statSync(built).ino).not.toBe(fstatSync(loading).ino);
+    expect([readFileSync(loading, "utf8"), readFileSync(built, "utf8")]).toEqual([text, text]);
+    expect(readdirSync(folder).filter((name) => name.startsWith("dist"))).toEqual(["dist"]);
+  } finally {
+    closeSync(loading);
+  }
+});
 
 test("npm start goes on after a kill -9, ready within 5 s of its start; --instances 3 joins it with keys of its own, and both end at SIGTERM", async () => {
   const firstDatabase = databasePid();

@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 const guards = JSON.parse(readFileSync(new URL("guards.json", import.meta.url), "utf8"));
 const project = fileURLToPath(new URL("../../", import.meta.url));
 const copied = ["src", "test", "migrations", "data", "docs", "deploy", "README.md", "package.json"];
-const configuration = ["jest.config.js", "tsconfig.json", "tsconfig.build.json"];
+const configuration = ["jest.config.js", "tsconfig.json", "tsconfig.build.json", "build.js"];
 const [only] = process.argv.slice(2);
 
 /** What failed; empty where everything passed; throws where no test was run at all. */
