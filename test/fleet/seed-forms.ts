@@ -49,9 +49,11 @@ function textNeedles(seed: Buffer): Needle[] {
   const words = wordsOf(seed);
   const texts: [FormName, string][] = words.flatMap((word): [FormName, string][] => {
     const hex = word.toString("hex");
+    const upper = hex.toUpperCase();
     return [
       ["hex", hex],
-      ["HEX", hex.toUpperCase()],
+      // One form, where it has digits alone.
+      ...(upper === hex ? [] : ([["HEX", upper]] as [FormName, string][])),
       ["spaced hex", hex.replaceAll(/..(?!$)/g, "$& ")],
       ["decimal", word.join(",")],
     ];
