@@ -56,8 +56,10 @@ const files: readonly SourceFile[] = readdirSync(sourceRoot, { recursive: true, 
   .map((path) => {
     const text = readFileSync(join(sourceRoot, path), "utf8");
     const specifiers = [
-      ...text.matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)";|^import "([^"]+)";/gm),
-    ].map((match) => match[1] ?? match[2] ?? "");
+      ...text.matchAll(
+        /^(?:import|export)\b[^;]*?from "([^"]+)";|^import "([^"]+)";|\bimport\("([^"]+)"\)/gm,
+      ),
+    ].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
     const isOurs = (specifier: string) => specifier.startsWith(".");
     return {
       path,
@@ -79,6 +81,11 @@ describe("imports", () => {
   test("every file has a rank", () => {
     expect(files.length).toBeGreaterThan(50);
     expect(violations(({ path }) => (rankOf(path) === undefined ? ["has no rank"] : []))).toEqual([]);
+  });
+
+  test("are seen where they are made only when needed, too", () => {
+    expect(files.find(({ path }) => path === "cli/token.ts")?.imports).toContain("cli/inspect-token.ts");
+    expect(files.find(({ path }) => path === "postgres/migrate.ts")?.packages).toContain("node-pg-migrate");
   });
 
   test("go to lower ranks or stay in their folder", () => {

@@ -3,15 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Environment } from "../config.ts";
 import { checkOptions } from "../verifier/options.ts";
-
-export interface GatewayFlags {
-  readonly issuer: string;
-  readonly audience: string;
-  readonly whenStale: "reject" | "accept";
-  readonly maxStaleness: string;
-  readonly host: string;
-  readonly port: number;
-}
+import type { GatewayFlags } from "./run-gateway.ts";
 
 export function addGatewayCommand(program: Command, environment: Environment): void {
   program

@@ -7,9 +7,17 @@ import { listen } from "../http/server.ts";
 import { createLogger } from "../logger.ts";
 import { parseDurationMs } from "../protocol/duration.ts";
 import { createVerifier } from "../verifier/index.ts";
-import type { GatewayFlags } from "./gateway.ts";
 import { shutdownSignal } from "./shutdown-signal.ts";
 import { loadConfig } from "./workspace.ts";
+
+export interface GatewayFlags {
+  readonly issuer: string;
+  readonly audience: string;
+  readonly whenStale: "reject" | "accept";
+  readonly maxStaleness: string;
+  readonly host: string;
+  readonly port: number;
+}
 
 const requestsEndWithinMs = 5000;
 

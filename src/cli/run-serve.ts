@@ -9,7 +9,6 @@ import { createInstanceStore } from "../postgres/instances.ts";
 import { migrate } from "../postgres/migrate.ts";
 import { commandTimeouts, createPool, endPool } from "../postgres/pool.ts";
 import { printBanner } from "./banner.ts";
-import type { ServeFlags } from "./serve.ts";
 import { serveFleet } from "./serve-fleet.ts";
 import type { ServeMessage, Serving } from "./serving.ts";
 import { type ShutdownSignal, shutdownSignal } from "./shutdown-signal.ts";
@@ -21,6 +20,11 @@ import {
   secretsOf,
   withAccounts,
 } from "./workspace.ts";
+
+export interface ServeFlags {
+  readonly instances: number;
+  readonly banner: boolean;
+}
 
 export async function runServe(environment: Environment, { instances, banner }: ServeFlags): Promise<void> {
   const { config, warnings } = loadConfig(environment);

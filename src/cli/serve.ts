@@ -2,11 +2,7 @@
 
 import { type Command, InvalidArgumentError } from "commander";
 import type { Environment } from "../config.ts";
-
-export interface ServeFlags {
-  readonly instances: number;
-  readonly banner: boolean;
-}
+import type { ServeFlags } from "./run-serve.ts";
 
 export function addServeCommand(program: Command, environment: Environment): void {
   program
