@@ -195,6 +195,19 @@ describe("files", () => {
     expect(violations(({ text }) => (opening.test(text) ? [] : ["has no opening sentence"]))).toEqual([]);
   });
 
+  test("export nothing that is named nowhere else", () => {
+    const mentions = new Map<string, number>();
+    for (const [word] of files.flatMap(({ text }) => [...text.matchAll(/\w+/g)])) {
+      mentions.set(word, (mentions.get(word) ?? 0) + 1);
+    }
+    const exported = /^export (?:async )?(?:function|const|class|interface|type) (\w+)/gm;
+    expect(
+      violations(({ text }) =>
+        [...text.matchAll(exported)].flatMap(([, name = ""]) => (mentions.get(name) === 1 ? [name] : [])),
+      ),
+    ).toEqual([]);
+  });
+
   test("leave nothing behind", () => {
     expect(onlyLeftovers()).toEqual([]);
   });

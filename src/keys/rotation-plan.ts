@@ -3,8 +3,6 @@
 import type { Period, PeriodSchedule } from "./period-schedule.ts";
 import { type KeyTimes, type PublishedKey, retirementMs } from "./published-key.ts";
 
-export type RingSlot = "next" | "current" | "previous";
-
 /** Everything the plan depends on but time. Durations in milliseconds. */
 export interface RotationSettings {
   readonly schedule: PeriodSchedule;
@@ -63,12 +61,6 @@ export function plannedPublications(
   const nextIsDue = isNew || hadNext || nowMs >= period.startMs + publicationDelayMs(period, settings);
   if (!covers(keys, nextPeriod) && nextIsDue) planned.push(timesFor(nextPeriod.startMs, nextPeriod.endMs));
   return planned;
-}
-
-/** The slot of a key in its owner's ring. */
-export function slotAt(key: PublishedKey, nowMs: number): RingSlot {
-  if (nowMs >= retirementMs(key) || key.revokedAtMs !== null) return "previous";
-  return nowMs >= key.activatesAtMs ? "current" : "next";
 }
 
 /** How long after retirement a key is still held: whatever chose it before has signed by then. */

@@ -34,8 +34,3 @@ export interface RevocationSnapshot {
   readonly as_of: number;
   readonly events: readonly RevocationEvent[];
 }
-
-/** `event: heartbeat` of the stream, every second. */
-export interface RevocationHeartbeat {
-  readonly as_of: number;
-}
