@@ -1,24 +1,25 @@
 /** Network addresses: which may ask for tokens, and how they are counted. */
 
-import { BlockList, isIP, isIPv6 } from "node:net";
+import { BlockList, isIP, isIPv6, SocketAddress } from "node:net";
 
 /**
- * The IPv4 address behind an IPv4-mapped IPv6 one (RFC 4291 §2.5.5.2), other addresses without their zone, and all
- * without the port that some proxies add.
+ * The IPv4 address behind an IPv4-mapped IPv6 one (RFC 4291 §2.5.5.2), however that is written; other addresses as
+ * RFC 5952 writes them, without their zone; and all without the port that some proxies add.
  */
 export function canonicalAddress(address: string): string {
   const withoutPort =
     /^\[(.+)\](?::\d+)?$/.exec(address)?.[1] ?? address.replace(/^(\d+(?:\.\d+){3}):\d+$/, "$1");
   const withoutZone = withoutPort.split("%")[0] ?? withoutPort;
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(withoutZone);
-  return mapped?.[1] ?? withoutZone;
+  if (!isIPv6(withoutZone)) return withoutZone;
+  const { address: written } = new SocketAddress({ address: withoutZone, family: "ipv6" });
+  return /^::ffff:(\d+(?:\.\d+){3})$/.exec(written)?.[1] ?? written;
 }
 
 /** What one party is counted by: an IPv4 address, or the /64 of an IPv6 one. */
 export function addressBlock(address: string): string {
   const canonical = canonicalAddress(address);
   if (!isIPv6(canonical)) return canonical;
-  const [head = "", tail] = canonical.toLowerCase().split("::");
+  const [head = "", tail] = canonical.split("::");
   const headGroups = head === "" ? [] : head.split(":");
   const tailGroups = tail === undefined || tail === "" ? [] : tail.split(":");
   const zeros = tail === undefined ? [] : Array<string>(8 - headGroups.length - tailGroups.length).fill("0");

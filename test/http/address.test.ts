@@ -4,6 +4,8 @@ import { addressBlock, canonicalAddress, createAddressFilter, isCidr } from "../
 test.each([
   ["203.0.113.9", "203.0.113.9"],
   ["::ffff:203.0.113.9", "203.0.113.9"],
+  ["::FFFF:cb00:7109", "203.0.113.9"],
+  ["0:0:0:0:0:ffff:203.0.113.9", "203.0.113.9"],
   ["203.0.113.9:4711", "203.0.113.9"],
   ["[2001:db8::1]:4711", "2001:db8:0:0::/64"],
   ["2001:db8::1", "2001:db8:0:0::/64"],
@@ -20,8 +22,10 @@ test("two addresses of one /64 are counted as one, of two as two", () => {
   expect(addressBlock("2001:db8:0:1::5")).not.toBe(addressBlock("2001:db8:0:2::5"));
 });
 
-test("an IPv4-mapped address is the IPv4 address", () => {
+test("an IPv4-mapped address is the IPv4 address, and an IPv6 one is written one way", () => {
   expect(canonicalAddress("::ffff:10.0.0.1")).toBe("10.0.0.1");
+  expect(canonicalAddress("[0:0:0:0:0:FFFF:a00:1]:4711")).toBe("10.0.0.1");
+  expect(canonicalAddress("2001:DB8:0:0:1:0:0:1")).toBe("2001:db8::1:0:0:1");
 });
 
 test.each(["10.0.0.0/8", "10.1.2.3", "2001:db8::/32", "::1", "0.0.0.0/0"])("%s is a block", (text) => {
@@ -37,7 +41,9 @@ test.each(["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/8/8", "10.0.0.0/-1
 
 test("a filter lets its blocks in, mapped or not, and nobody else", () => {
   const isIn = createAddressFilter(["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]);
-  expect(["10.255.0.1", "::ffff:10.1.1.1", "2001:db8:ffff::1", "192.0.2.7"].every(isIn)).toBe(true);
+  expect(
+    ["10.255.0.1", "::ffff:10.1.1.1", "::ffff:a01:101", "2001:db8:ffff::1", "192.0.2.7"].every(isIn),
+  ).toBe(true);
   expect(["11.0.0.1", "2001:db9::1", "192.0.2.8", "", "nonsense"].some(isIn)).toBe(false);
 });
 
