@@ -18,9 +18,13 @@ interface InstanceProcess {
 export async function serveFleet(fleet: Serving, instances: number): Promise<void> {
   const { logger, config, environment, showBanner } = fleet;
   const underNpm = environment["npm_lifecycle_event"] !== undefined;
-  const signal = shutdownSignal(logger, { underNpm });
+  const processes: InstanceProcess[] = [];
+  const signalAll = (name: NodeJS.Signals) => {
+    for (const { child } of processes) child.kill(name);
+  };
+  const signal = shutdownSignal(logger, { underNpm, beforeEndingAtOnce: () => signalAll("SIGKILL") });
   const first = startInstance(fleet, 0, config.issuer);
-  const processes = [first];
+  processes.push(first);
   const { issuer } = await first.listening;
   for (let index = 1; index < instances; index += 1) processes.push(startInstance(fleet, index, issuer));
   for (const { child, exited } of processes) {
@@ -36,7 +40,7 @@ export async function serveFleet(fleet: Serving, instances: number): Promise<voi
     printBanner(await Promise.all(processes.map((process) => process.listening)), fleet.demo);
   }
   await Promise.race([signal, allExited]);
-  for (const { child } of processes) child.kill("SIGTERM");
+  signalAll("SIGTERM");
   await allExited;
 }
 

@@ -5,21 +5,35 @@ import type { Logger } from "../logger.ts";
 const parentCheckMs = 1000;
 /** One Ctrl-C arrives more than once: from the terminal, and from npm or a parent that passes it on. */
 const sameSignalWithinMs = 1000;
+const parentIsGone = "the parent process is gone";
 
 /** Resolves at the first signal. */
 export interface ShutdownSignal extends Promise<void> {
   received(): boolean;
 }
 
-/** `underNpm`: npm started us, and if it is killed there is nobody left to signal us. */
-export function shutdownSignal(logger: Logger, options: { readonly underNpm: boolean }): ShutdownSignal {
+export interface ShutdownOptions {
+  /** npm started us, and if it is killed there is nobody left to signal us. */
+  readonly underNpm: boolean;
+  /** Takes along what would otherwise go on without us. */
+  readonly beforeEndingAtOnce?: () => void;
+}
+
+export function shutdownSignal(
+  logger: Logger,
+  { underNpm, beforeEndingAtOnce }: ShutdownOptions,
+): ShutdownSignal {
   let receivedAtMs: number | undefined;
+  function endAtOnce(reason: string): never {
+    logger.warn({ reason }, "ending at once");
+    beforeEndingAtOnce?.();
+    process.exit(1);
+  }
   const promise = new Promise<void>((resolve) => {
     const onSignal = (reason: string) => {
       if (receivedAtMs !== undefined) {
         if (performance.now() - receivedAtMs < sameSignalWithinMs) return;
-        logger.warn({ reason }, "ending at once");
-        process.exit(1);
+        endAtOnce(reason);
       }
       receivedAtMs = performance.now();
       logger.info({ reason }, "ending: once more to end at once");
@@ -27,12 +41,17 @@ export function shutdownSignal(logger: Logger, options: { readonly underNpm: boo
     };
     process.on("SIGTERM", onSignal);
     process.on("SIGINT", onSignal);
-    const onOrphaned = () => {
-      if (receivedAtMs === undefined) onSignal("the parent process is gone");
-    };
-    process.once("disconnect", onOrphaned);
+    process.once("disconnect", () => {
+      // It passes signals on and waits for us: if it is gone after one, it was told twice, or killed.
+      if (receivedAtMs !== undefined) endAtOnce(parentIsGone);
+      onSignal(parentIsGone);
+    });
     process.channel?.unref();
-    if (options.underNpm) watchParent(onOrphaned);
+    if (underNpm) {
+      watchParent(() => {
+        if (receivedAtMs === undefined) onSignal(parentIsGone);
+      });
+    }
   });
   return Object.assign(promise, { received: () => receivedAtMs !== undefined });
 }
