@@ -1,10 +1,30 @@
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, test } from "@jest/globals";
+import { secureHeapFlags } from "../../src/keys/secure-heap.ts";
+import { isRoot } from "../postgres/embedded-server-user.ts";
 import { eventually } from "../support/accounts.ts";
 import { noDatabase, ServeProcess } from "./serve-process.ts";
 
 /** Which process it is, and what of its memory is locked, is read from /proc. */
 const describeOnLinux = process.platform === "linux" ? describe : describe.skip;
+
+const production = {
+  NODE_ENV: "production",
+  BCRYPT_COST: "10",
+  KEY_PROPAGATION_DELAY: "12m",
+  ISSUER: "https://id.example",
+  DATABASE_URL: `${noDatabase.DATABASE_URL}?sslmode=verify-full`,
+};
+
+/** Runs a command that may lock no memory: root has to give up the right to lock any amount. */
+const withoutLocking = [
+  ...(isRoot ? ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock"] : []),
+  ...["/bin/sh", "-c", 'ulimit -l 0 && exec "$@"', "sh"],
+];
+const [command = "", ...rest] = withoutLocking;
+const canGoWithout = process.platform === "linux" && spawnSync(command, [...rest, "true"]).status === 0;
+const testWithoutLocking = canGoWithout ? test : test.skip;
 
 let served: ServeProcess;
 afterEach(() => served.kill());
@@ -49,10 +69,13 @@ test("production is refused where there is no secure heap, with exit code 78 and
   expect(served.output).toMatch(/^secure heap: there is no secure heap: .*\n$/);
 });
 
-const production = {
-  NODE_ENV: "production",
-  BCRYPT_COST: "10",
-  KEY_PROPAGATION_DELAY: "12m",
-  ISSUER: "https://id.example",
-  DATABASE_URL: `${noDatabase.DATABASE_URL}?sslmode=verify-full`,
-};
+testWithoutLocking(
+  "production is refused where the secure heap cannot be locked, in the same way",
+  async () => {
+    served = new ServeProcess({ through: withoutLocking, nodeFlags: secureHeapFlags, settings: production });
+    expect(await served.ended).toBe(78);
+    // Node may say something itself.
+    const line = /^(Unable to .*\n)?secure heap: the secure heap is not locked: .*\n$/;
+    expect(served.output).toMatch(line);
+  },
+);
