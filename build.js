@@ -1,7 +1,7 @@
 /**
  * `npm run build`: compiles `src` into `dist`. Each file is put there whole, so that two builds at once, as two first
  * starts in one folder make, are no danger to each other: the compiler itself would empty and rewrite what the other
- * start is loading. What is up to date stays.
+ * start is loading. What is up to date stays; what has no source any more goes, and so does what a killed build left.
  */
 
 import { spawnSync } from "node:child_process";
@@ -13,6 +13,10 @@ const folder = "dist";
 const draft = `${folder}-${process.pid}`;
 const memory = ".tsbuildinfo";
 
+for (const name of readdirSync(".")) {
+  const builder = /^dist-(\d+)$/.exec(name)?.[1];
+  if (builder && !isAnother(Number(builder))) rmSync(name, { recursive: true, force: true });
+}
 mkdirSync(draft);
 try {
   if (existsSync(join(folder, memory))) copyFileSync(join(folder, memory), join(draft, memory));
@@ -29,7 +33,20 @@ try {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     renameSync(join(draft, name), join(folder, name));
   }
+  for (const name of readdirSync(folder, { recursive: true })) {
+    const source = join("src", name.replace(/(\.d\.ts|\.js)$/, ".ts"));
+    if (name !== memory && !existsSync(source)) rmSync(join(folder, name), { recursive: true, force: true });
+  }
   process.exitCode = status ?? 1;
 } finally {
   rmSync(draft, { recursive: true, force: true });
+}
+
+/** Whether this is a process that runs, other than this one: a number is used again. */
+function isAnother(pid) {
+  try {
+    return pid !== process.pid && process.kill(pid, 0);
+  } catch ({ code }) {
+    return code !== "ESRCH";
+  }
 }

@@ -5,6 +5,7 @@ import {
   cpSync,
   existsSync,
   fstatSync,
+  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -12,6 +13,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -146,10 +148,14 @@ test("a build puts files in place whole: what another start is loading is not em
   const text = readFileSync(built, "utf8");
   try {
     rmSync(join(folder, "dist/.tsbuildinfo"));
+    // Of a source that was deleted, and of a build that was killed: no process has so high a number.
+    writeFileSync(join(folder, "dist/cli/deleted.d.ts"), "");
+    mkdirSync(join(folder, "dist-4194305"));
     await promisify(execFile)("npm", ["run", "build"], { cwd: folder });
     expect(statSync(built).ino).not.toBe(fstatSync(loading).ino);
     expect([readFileSync(loading, "utf8"), readFileSync(built, "utf8")]).toEqual([text, text]);
     expect(readdirSync(folder).filter((name) => name.startsWith("dist"))).toEqual(["dist"]);
+    expect(existsSync(join(folder, "dist/cli/deleted.d.ts"))).toBe(false);
   } finally {
     closeSync(loading);
   }
