@@ -186,6 +186,7 @@ describe("calls", () => {
   test("SQL asks the clock that no search path can replace", () => {
     const replaceable = /(?<!pg_catalog\.)\bclock_timestamp\(\)/;
     expect(onlyIn(replaceable, /^$/)).toEqual([]);
+    expect(onlyIn(/(?<!\.)\bnow\(\)/, /^(?!postgres\/)/)).toEqual([]);
     expect(migrations).toContain("clock_timestamp()");
     expect(migrations).not.toMatch(replaceable);
   });
