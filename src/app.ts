@@ -12,13 +12,14 @@ import { createRevocationStream } from "./http/revocations.ts";
 import { documentsInFrontOf } from "./http/serve-document.ts";
 import { listen } from "./http/server.ts";
 import { type FleetMembership, type FleetOptions, joinFleet } from "./join-fleet.ts";
-import { createMetrics } from "./metrics.ts";
+import type { Metrics } from "./metrics.ts";
 import { isDatabaseAway, isSchemaMissing } from "./postgres/pool.ts";
 import { createServices } from "./services.ts";
 
 export interface AppOptions extends FleetOptions {
   /** Where `accounts/password-worker` lies as JavaScript: a thread is given as built. */
   readonly passwordWorkerUrl: URL;
+  readonly metrics: Metrics;
 }
 
 export interface App {
@@ -39,8 +40,7 @@ const streamsPerAddress = 50;
 
 /** Listens at once, and becomes ready when the database is there. Throws where a port is taken. */
 export async function startApp(options: AppOptions): Promise<App> {
-  const { config, logger, secrets } = options;
-  const metrics = createMetrics();
+  const { config, logger, secrets, metrics } = options;
   let answer: RequestListener = (_request, response) => response.destroy();
   const server = await listen((request, response) => answer(request, response), config.host, config.port);
   const issuer = config.issuer ?? `http://localhost:${server.port}`;

@@ -4,7 +4,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
-/** A registry of its own: two applications in one process count apart. Durations are in seconds. */
+/** In a registry of their own. Durations are in seconds. */
 export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];

@@ -5,6 +5,7 @@ import { type Config, ConfigError, type Environment } from "../config.ts";
 import { createDemoAccount } from "../development.ts";
 import { secureHeapProblem } from "../keys/secure-heap.ts";
 import { createLogger } from "../logger.ts";
+import { createMetrics } from "../metrics.ts";
 import { createInstanceStore } from "../postgres/instances.ts";
 import { migrate } from "../postgres/migrate.ts";
 import { commandTimeouts, createPool, endPool } from "../postgres/pool.ts";
@@ -65,12 +66,15 @@ async function serveOne(serving: Serving): Promise<void> {
   process.on("SIGUSR1", () => logger.warn("SIGUSR1 is ignored"));
 
   const signal = shutdownSignal(logger, { underNpm: environment["npm_lifecycle_event"] !== undefined });
+  // Of the process: with those of an instance that ended, nobody would see why it did.
+  const metrics = createMetrics();
   let ports = { port: config.port, metricsPort: config.metricsPort };
   let showBanner = serving.showBanner;
   while (!signal.received()) {
     const app = await startApp({
       config: { ...config, ...ports },
       logger,
+      metrics,
       passwordWorkerUrl,
       secrets: secretsOf(config),
       databaseUrl: database.url,

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { decodeProtectedHeader } from "jose";
 import { addAccount, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { startInstance, type TestInstance } from "../support/instance.ts";
+import { readMetric, startInstance, type TestInstance } from "../support/instance.ts";
 import { servedKeys } from "./stock-verification.ts";
 
 const sharedId = "11111111-2222-4333-8444-555555555555";
@@ -64,5 +64,8 @@ test("a double of an instance is seen; both go on under new ids, with new keys, 
     expect(kid).not.toBe(sharedKid);
     expect((await servedKeys(instance)).has(sharedKid)).toBe(true);
   }
-  for (const instance of [first, second]) expect(instance.output()).toContain("both begin anew");
+  for (const instance of [first, second]) {
+    expect(instance.output()).toContain("both begin anew");
+    expect(await readMetric(instance, "keyfleet_duplicated_instances_total")).toBeGreaterThan(0);
+  }
 });
