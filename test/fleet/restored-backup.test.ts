@@ -129,6 +129,11 @@ test.each([
     await login(instance.url);
     expect(instance.output()).not.toContain("both begin anew");
   }
+  const restored = instances.map((instance) =>
+    readMetric(instance, "keyfleet_directory_restored_keys_total"),
+  );
+  // The two that the backup lacks, by whoever came first.
+  expect((await Promise.all(restored)).reduce((sum, rows) => sum + rows)).toBe(2);
   // A newcomer learns from the table alone.
   const third = await start();
   for (const token of tokens) await verifyThrough(third, token);
