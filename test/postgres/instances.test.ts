@@ -5,7 +5,7 @@ import { keyStateAt, type PublishedKey } from "../../src/keys/published-key.ts";
 import { commandTimeouts, createPool, endPool, type Pool } from "../../src/postgres/pool.ts";
 import { createRevocationStore } from "../../src/postgres/revocations.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { createFleetRows, type FleetRows } from "./fleet-rows.ts";
+import { createFleetRows, type FleetRows, whileReplaced } from "./fleet-rows.ts";
 
 let database: TestDatabase;
 let pool: Pool;
@@ -83,6 +83,19 @@ describe("a heartbeat", () => {
       "select from keyfleet.audit_events where event = 'instance_duplicated'",
     );
     expect(rows).toHaveLength(1);
+  });
+
+  test("control: were nobody's beat compared with the last, both would go on under one id, with the keys of one", async () => {
+    const { kid } = await fleet.publishKey(instance.id);
+    const [one, other] = [heartbeat(), heartbeat()];
+    const comparison = ["beat", /if i\.beat not in \(p_expected, p_beat\) then/, "if false then"] as const;
+    const outcomes = await whileReplaced(pool, comparison, async () => [
+      await one.beat(),
+      await other.beat(),
+      await one.beat(),
+    ]);
+    expect(outcomes).toEqual(["alive", "alive", "alive"]);
+    expect(keyStateAt((await fleet.keys.find(kid)) as PublishedKey, await fleet.nowMs())).toBe("active");
   });
 
   test("finds an older row of its own in a restored backup, or none, and goes on with either", async () => {
