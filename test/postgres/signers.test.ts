@@ -116,6 +116,10 @@ describe("the limit of 90 unexpired keys", () => {
     const late = await fleet.instance();
     expect(await outcomesOf([late], 16)).toEqual(["no_place"]);
     expect(await outcomesOf([signer], 16)).toEqual(["published"]);
+    // Control: were no room left, a ring would begin beside 89 keys, and could not go on.
+    const room = ["has_place", / and unexpired \+ 2 \+ signers <= 90/, ""] as const;
+    expect(await whileReplaced(pool, room, () => outcomesOf([late], 16))).toEqual(["published"]);
+    expect(await outcomesOf([late], 16)).toEqual(["no_place"]);
   });
 
   test("is never passed", async () => {
