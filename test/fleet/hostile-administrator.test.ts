@@ -4,13 +4,15 @@
  * `hostile-` files beside this one go through each table row by row.
  */
 
-import { randomUUID, verify } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import pg from "pg";
-import { accessTokenSigningInput, generateSigningKey } from "../../src/keys/signing-key.ts";
+import { decodeLoanMessage, openSignature } from "../../src/keys/signature-loan.ts";
+import { accessTokenSigningInput, generateSigningKey, isSignedBy } from "../../src/keys/signing-key.ts";
 import { loanChannel } from "../../src/postgres/signature-loans.ts";
-import { addAccount, alice, eventually, login, postLogin } from "../support/accounts.ts";
+import type { AccessTokenClaims } from "../../src/protocol/access-token.ts";
+import { addAccount, alice, eventually, login, postLogin, testSecrets } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
 import { disarm, insertKey } from "./database-attacks.ts";
@@ -20,6 +22,7 @@ import {
   copyToMallory,
   facts,
   factsSeal,
+  madeUpToken,
   moving,
   movingSeal,
   setAtMallory,
@@ -146,6 +149,13 @@ describe("a refresh", () => {
     }
   });
 
+  test("gives nothing for a token that mallory made up, whose hash she wrote into alice's session", async () => {
+    const { session_id } = await login(signer.url);
+    const { text, hash } = madeUpToken(session_id);
+    await sql(`update keyfleet.sessions set refresh_hash = ${hash} where id = $1`, [session_id]);
+    expect(await refresh(signer, text)).toMatchObject({ error: "invalid_grant" });
+  });
+
   test("gives one to alice, of whom mallory left everything alone", async () => {
     for (const instance of [signer, borrower]) {
       const { refresh_token } = await login(instance.url, { username: alice.username });
@@ -155,62 +165,74 @@ describe("a refresh", () => {
 });
 
 describe("a signature", () => {
-  /** What goes over every loan channel, to whoever listens. */
-  async function overhear(): Promise<string[]> {
-    const heard: string[] = [];
+  /** The answers that go over every loan channel, to whoever listens. */
+  async function overhear(): Promise<{ readonly jti: string; readonly sealed: string }[]> {
+    const answers: { jti: string; sealed: string }[] = [];
     listener = new pg.Client({ connectionString: database.url });
-    listener.on("notification", ({ payload = "" }) => heard.push(payload));
+    listener.on("notification", ({ payload = "" }) => {
+      const message = decodeLoanMessage(payload);
+      if (message?.type === "answer") answers.push(message);
+    });
     await listener.connect();
     for (const { instanceId } of [signer, borrower])
       await listener.query(`listen ${loanChannel(instanceId)}`);
-    return heard;
+    return answers;
+  }
+
+  /** What the lender signs for a record that names the session of alice's token, and the key that it signs with. */
+  async function signedFor(jti: string, alicesToken: string) {
+    const { rows } = await database.pool.query<{ iat: number; scope: string; kid: string; x: string }>(
+      `select floor(extract(epoch from t.issued_at))::int as iat, t.scope, k.kid, k.x
+       from keyfleet.issued_tokens t join keyfleet.signing_keys k using (kid) where t.jti = $1`,
+      [jti],
+    );
+    const { iat = 0, scope = "", kid = "", x = "" } = rows[0] ?? {};
+    const claims = { ...decodeJwt(alicesToken), jti, scope, iat, nbf: iat, exp: iat + 900 };
+    return { kid, x, input: accessTokenSigningInput("EdDSA", kid, claims as AccessTokenClaims) };
+  }
+
+  /** The lender was taken in: whoever has FLEET_SECRET finds its signature over alice's claims in the answer. */
+  async function expectAlicesSignature(
+    answer: { readonly jti: string; readonly sealed: string } | undefined,
+    alicesToken: string,
+  ): Promise<void> {
+    const { jti = "", sealed = "" } = answer ?? {};
+    const { kid, x, input } = await signedFor(jti, alicesToken);
+    const signature = openSignature(testSecrets, { jti, kid, borrowerId: borrower.instanceId }, sealed);
+    expect(signature && isSignedBy(x, input, signature)).toBe(true);
   }
 
   test("is not to be had of a lender for a record of her making: the answer is sealed", async () => {
     const hers = await login(borrower.url);
-    const claims = decodeJwt(hers.access_token);
-    const { kid = "" } = decodeProtectedHeader(hers.access_token);
-    const heard = await overhear();
+    const answers = await overhear();
     const jti = "A".repeat(22);
     await sql(
       `insert into keyfleet.issued_tokens select $1, session_id, kid, instance_id, client_id, audience, scope,
          date_trunc('second', clock_timestamp()), date_trunc('second', clock_timestamp()) + interval '15 min', null
        from keyfleet.issued_tokens where jti = $2`,
-      [jti, claims.jti],
+      [jti, decodeJwt(hers.access_token).jti],
     );
     await sql("select pg_notify($1, $2)", [loanChannel(signer.instanceId), `request ${jti}`]);
-    await eventually(() => heard.some((payload) => payload.startsWith(`answer ${jti}`)));
-    const { rows } = await database.pool.query<{ iat: number; x: string }>(
-      `select extract(epoch from t.issued_at)::int as iat, k.x
-       from keyfleet.issued_tokens t join keyfleet.signing_keys k using (kid) where jti = $1`,
-      [jti],
-    );
-    const { iat = 0, x = "" } = rows[0] ?? {};
-    const forged = { ...claims, jti, iat, nbf: iat, exp: iat + 900 } as Parameters<
-      typeof accessTokenSigningInput
-    >[2];
-    const input = Buffer.from(accessTokenSigningInput("EdDSA", kid, forged));
-    const publicKey = { key: { kty: "OKP", crv: "Ed25519", x }, format: "jwk" } as const;
-    const answer = heard.find((payload) => payload.startsWith("answer")) ?? "";
-    const sealed = Buffer.from(answer.split(".")[1] ?? "", "base64url");
+    await eventually(() => answers.some((answer) => answer.jti === jti));
+    const answer = answers.find((heard) => heard.jti === jti);
+    const sealed = Buffer.from(answer?.sealed.split(".")[1] ?? "", "base64url");
     expect(sealed.length).toBeGreaterThan(64);
+    const { x, input } = await signedFor(jti, hers.access_token);
     for (let start = 0; start + 64 <= sealed.length; start += 1)
-      expect(verify(null, input, publicKey, sealed.subarray(start, start + 64))).toBe(false);
+      expect(isSignedBy(x, input, sealed.subarray(start, start + 64))).toBe(false);
+    await expectAlicesSignature(answer, hers.access_token);
   });
 
-  test("does not come with other claims: a trigger rewrites records during the loan", async () => {
-    const { rows } = await database.pool.query<{ id: string }>(
-      "select id from keyfleet.accounts where username = 'alice'",
-    );
+  test("does not come over other claims than mallory's own: a trigger rewrites records during the loan", async () => {
     const hers = await login(signer.url);
+    const answers = await overhear();
     await sql(`
       create function public.rewrite() returns trigger language plpgsql as $$
         begin new.session_id := '${hers.session_id}'; return new; end $$;
       create trigger rewrite before insert on keyfleet.issued_tokens for each row execute function public.rewrite()`);
-    const response = await postLogin(borrower.url, mallory);
-    const { access_token } = (await response.json()) as { access_token?: string };
-    expect(access_token && decodeJwt(access_token).sub).not.toBe(rows[0]?.id);
-    expect(response.status).toBe(503);
+    expect((await postLogin(borrower.url, mallory)).status).toBe(503);
+    await eventually(() => answers.length > 0);
+    await expectAlicesSignature(answers[0], hers.access_token);
   });
 
   test("is not borrowed of a lender that she made up", async () => {
