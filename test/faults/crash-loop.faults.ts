@@ -66,7 +66,7 @@ async function crash(): Promise<void> {
   await instance.stop("SIGKILL");
 }
 
-test(`${starts} starts and kills in minutes leave the JWKS under ${budget} keys, and in two minutes with those alone that tokens need`, async () => {
+test(`${starts} starts and kills in minutes keep the JWKS within ${budget} keys, and two minutes later only those that tokens need are left`, async () => {
   const before = await servedKeys();
   let most = 0;
   let isOver = false;
