@@ -22,3 +22,11 @@ test("the same keys give the same bytes, in whatever order they were learned (I1
     "b",
   ]);
 });
+
+test("90 keys, the most that a fleet may have, are less than the 16 KB at which consumers' limits begin", () => {
+  const keys = Array.from({ length: 90 }, (_, index) => {
+    const kid = `${index}`.padStart(43, "k");
+    return { ...key(kid), x: kid, alg: "Ed25519" as const, expiresAtMs: 1_800_000_000_000 };
+  });
+  expect(jwksText(keys).length).toBeLessThan(16_384);
+});
