@@ -4,7 +4,7 @@ import pg from "pg";
 import { loanChannel } from "../../src/postgres/signature-loans.ts";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { decodeRefreshToken } from "../../src/tokens/refresh-token.ts";
-import { addAccount, alice, login, testSecrets } from "../support/accounts.ts";
+import { addAccount, alice, eventually, login, testSecrets } from "../support/accounts.ts";
 import { readMetric, startInstance, type TestInstance, testSecret } from "../support/instance.ts";
 import type { Search } from "./needle-search.ts";
 import { findSeeds } from "./seed-finder.ts";
@@ -22,6 +22,8 @@ export interface BorrowedLife {
   readonly output: string;
   /** Sends a token over a channel, as no instance does. */
   leak(token: string): Promise<void>;
+  /** Has an instance log a token, as the path of a request. */
+  log(token: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -71,6 +73,10 @@ export async function liveOnLoans(
       await database.pool.query("select pg_notify($1, $2)", [loanChannel(borrower.instanceId), token]);
       // Notifications come with the answer to any statement.
       await listening.query("select 1");
+    },
+    async log(token) {
+      await fetch(`${borrower.url}/${token}`);
+      await eventually(() => borrower.output().includes(token));
     },
     async close() {
       await listening.end();

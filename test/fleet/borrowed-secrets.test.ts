@@ -41,7 +41,10 @@ test("nor in any row or log line", async () => {
     expect([place, textsIn(life.texts, bytes)]).toEqual([place, []]);
   }
 
-  const signature = signatureOf(life.answers[0]?.access_token ?? "");
-  await database.pool.query("create table canary as select $1::bytea as raw", [signature]);
+  const token = life.answers[0]?.access_token ?? "";
+  await life.log(token);
+  expect(formsIn(life.secrets, life.output)).toContain("base64url");
+  expect(textsIn(life.texts, life.output)).toHaveLength(2);
+  await database.pool.query("create table canary as select $1::bytea as raw", [signatureOf(token)]);
   expect(await sweepPieces(life.secrets, databaseRows(database.pool))).toEqual(["table public.canary: hex"]);
 });

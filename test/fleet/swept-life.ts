@@ -5,7 +5,7 @@ import type { Ed25519PublicJwk } from "../../src/protocol/jwk.ts";
 import { eventually, postLogin } from "../support/accounts.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
 import { type FoundSeed, findSeeds } from "./seed-finder.ts";
-import { diagnosticsIn, type StoredPiece } from "./stored-copies.ts";
+import { type Diagnostics, diagnosticsIn, type StoredPiece } from "./stored-copies.ts";
 import { readSecureHeap, searchFor, sweepMemory } from "./sweep.ts";
 
 export interface Life {
@@ -37,12 +37,15 @@ const settings = {
   VERIFY_GRACE: "1s",
 };
 
-/** `folder` is empty; `requestId` gets into the log. */
-export async function liveAndSweep(databaseUrl: string, folder: string, requestId: string): Promise<Life> {
-  const diagnostics = diagnosticsIn(folder);
-  const instance = await startInstance({ databaseUrl, settings, nodeFlags: diagnostics.nodeFlags });
+/** `folder` is empty; `canary`, plain text, gets into the environment, an answer and the log. */
+export async function liveAndSweep(databaseUrl: string, folder: string, canary: string): Promise<Life> {
+  const { nodeFlags, ...diagnostics } = diagnosticsIn(folder);
+  const instance = await startInstance({
+    ...{ databaseUrl, nodeFlags },
+    settings: { ...settings, CANARY: canary },
+  });
   try {
-    return await live(instance, diagnostics, requestId);
+    return await live(instance, diagnostics, canary);
   } finally {
     await instance.stop("SIGKILL");
   }
@@ -50,8 +53,8 @@ export async function liveAndSweep(databaseUrl: string, folder: string, requestI
 
 async function live(
   instance: TestInstance,
-  diagnostics: ReturnType<typeof diagnosticsIn>,
-  requestId: string,
+  diagnostics: Omit<Diagnostics, "nodeFlags">,
+  canary: string,
 ): Promise<Life> {
   const processId = instance.process.pid ?? 0;
   const keys = new Map<string, FoundSeed>();
@@ -81,7 +84,7 @@ async function live(
   for (let count = 0; count < 12; count += 1) await hear(postLogin(instance.url));
   await hear(postLogin(instance.url, { password: "another one, of a good length" }));
   await hear(postLogin(instance.url, { username: 7 }));
-  await hear(fetch(`${instance.url}/healthz`, { headers: { "x-request-id": requestId } }));
+  await hear(fetch(`${instance.url}/healthz`, { headers: { "x-request-id": canary } }));
   await hear(fetch(instance.metricsUrl));
   const whileSigning = sweep();
 
