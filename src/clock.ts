@@ -52,7 +52,10 @@ export interface FleetClock extends Clock {
   observe(sample: ClockSample): ClockEvent | undefined;
   /** False before the first reading, and from a step until three readings agree over a minute. */
   isSteady(): boolean;
-  /** Half the round trip of the reading that the estimate stands on, in milliseconds. */
+  /**
+   * Half the round trip of the reading that the estimate stands on, in milliseconds. What this process's own clock runs
+   * wrong since then, for eight readings at most, comes on top.
+   */
   errorMs(): number;
 }
 
