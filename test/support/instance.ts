@@ -42,6 +42,8 @@ export interface StartOptions {
   readonly settings?: Settings;
   /** Given to Node before the program, such as `--import`. */
   readonly nodeFlags?: readonly string[];
+  /** The built program, where it is another one than this project's. */
+  readonly program?: string;
   /** `false`: resolves as soon as it listens. */
   readonly untilReady?: boolean;
 }
@@ -51,15 +53,11 @@ export interface StartOptions {
  * MAX_SIGNERS may leave it without a key. Rejects, with its output, where it ends before.
  */
 export async function startInstance(options: StartOptions): Promise<TestInstance> {
-  const { databaseUrl, settings = {}, nodeFlags = [], untilReady = true } = options;
-  const child = spawn(
-    process.execPath,
-    [...secureHeapFlags, ...nodeFlags, mainPath, "serve", "--no-banner"],
-    {
-      stdio: ["ignore", "pipe", "pipe", "ipc"],
-      env: { PATH: process.env["PATH"], ...fastSettings, DATABASE_URL: databaseUrl, ...settings },
-    },
-  );
+  const { databaseUrl, settings = {}, nodeFlags = [], program = mainPath, untilReady = true } = options;
+  const child = spawn(process.execPath, [...secureHeapFlags, ...nodeFlags, program, "serve", "--no-banner"], {
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    env: { PATH: process.env["PATH"], ...fastSettings, DATABASE_URL: databaseUrl, ...settings },
+  });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on("data", (text: Buffer) => {
