@@ -1,6 +1,6 @@
 /** The key ring: the signing keys this process holds, each beside the row that it published for it. */
 
-import { type Clock, secondMs } from "../clock.ts";
+import { type Clock, secondMs, stepThresholdMs } from "../clock.ts";
 import type { AccessTokenClaims } from "../protocol/access-token.ts";
 import { expiryMs, isMature, type PublishedKey, retirementMs } from "./published-key.ts";
 import { isDone } from "./rotation-plan.ts";
@@ -78,7 +78,8 @@ export function createKeyRing(deps: {
     offer() {
       if (held.size === 0) return { settled: [], unsettled: [], isMature: false };
       const nowMs = clock.nowMs();
-      const usable = usableAt(nowMs);
+      // By the database's clock, of which the estimate may be ahead, a period may not have ended yet.
+      const usable = usableAt(nowMs - stepThresholdMs);
       const kids = (settled: boolean) =>
         usable.filter((key) => key.settledAtMs <= nowMs === settled).map((key) => key.signingKey.kid);
       return {

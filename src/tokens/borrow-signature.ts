@@ -4,7 +4,7 @@
  */
 
 import { type Batch, createBatch } from "../batch.ts";
-import { type Clock, secondMs } from "../clock.ts";
+import { type Clock, secondMs, stepThresholdMs } from "../clock.ts";
 import type { FleetSecrets } from "../fleet-secret.ts";
 import type { Directory } from "../keys/directory.ts";
 import { type KeyOffer, statementWithinMs } from "../keys/key-ring.ts";
@@ -101,7 +101,7 @@ export function createSignatureBorrower(deps: SignatureBorrowerDependencies): Si
       .keys.filter(
         (key) =>
           key.instanceId !== instanceId &&
-          retirementMs(key) > nowMs &&
+          retirementMs(key) > nowMs - stepThresholdMs &&
           isMature(key, deps.propagationDelayMs, nowMs + statementWithinMs),
       );
   }
