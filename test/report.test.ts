@@ -74,11 +74,13 @@ test("every instance that is lost is warned of by its id, and counted", async ()
   const { onLost } = createFleetReporter(logger, metrics);
   onLost([]);
   expect(lines()).toEqual([]);
-  onLost(["one", "two"]);
-  onLost(["three"]);
+  onLost(["one", "two", "three"]);
+  onLost(["four"]);
   const msg = expect.stringContaining("silent for a minute");
-  expect(lines()).toEqual(["one", "two", "three"].map((instance) => ({ level: warn, msg, instance })));
-  expect(await readingOf(metrics.lostInstances)).toBe(3);
+  expect(lines()).toEqual(
+    ["one", "two", "three", "four"].map((instance) => ({ level: warn, msg, instance })),
+  );
+  expect(await readingOf(metrics.lostInstances)).toBe(4);
 });
 
 test("a second process under an instance's id is an alarm each time, and counted", async () => {
