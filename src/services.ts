@@ -94,6 +94,7 @@ export function createServices(options: ServiceOptions): Services {
     signer: ring,
     borrower: fleet.loans.borrower,
     settings,
+    isCurrent: fleet.sync.isCurrent,
     onIssued: (_issued, key) => reportIssue(key),
   });
   const { clockToleranceMs } = config;

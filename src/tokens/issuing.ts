@@ -60,6 +60,11 @@ export interface TokenIssuerDependencies {
   readonly signer: Signer;
   readonly borrower: SignatureBorrower;
   readonly settings: IssuingSettings;
+  /**
+   * Whether every key that can sign by now has been read. Where it has not, as after the process was stopped, a lender
+   * that the fleet has would not be offered, and an own key would sign that caches do not know.
+   */
+  isCurrent(): Promise<boolean>;
   onIssued(issued: Issued, key: SigningKeyKind): void;
 }
 
@@ -77,11 +82,14 @@ const reasons: Record<NotIssued, string> = {
   not_signed: "No signature could be had.",
 };
 
+const keysNotRead = "The signing keys have to be read again.";
+
 export function createTokenIssuer({
   clock,
   signer,
   borrower,
   settings,
+  isCurrent,
   onIssued,
 }: TokenIssuerDependencies): TokenIssuer {
   const nowMs = () => Math.round(clock.nowMs());
@@ -92,6 +100,7 @@ export function createTokenIssuer({
       let result: Awaited<ReturnType<typeof attempt>> | NotIssued = "clock_differs";
       for (let count = 0, unsigned = 0; count < attempts && unsigned < unsignedAttempts; count += 1) {
         if (!clock.isSteady()) break;
+        if (!signer.offer().isMature && !(await isCurrent())) throw unavailable(keysNotRead);
         const offer = signer.offer();
         result = await attempt({
           jti: createJti(),

@@ -81,6 +81,7 @@ export async function createInProcessInstance(
     signer: ring,
     borrower: noLenders,
     settings,
+    isCurrent: async () => true,
     onIssued: () => undefined,
   });
   const sessions = { store, secrets: testSecrets, tokens, settings };

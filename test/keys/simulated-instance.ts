@@ -180,6 +180,11 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
       signer: ring,
       borrower,
       settings: sessionSettings,
+      async isCurrent() {
+        if (await sync.isCurrent()) return true;
+        await syncOnce().catch(() => undefined);
+        return sync.isCurrent();
+      },
       onIssued(issued) {
         issuedAtMs = issued.issuedAtMs;
       },

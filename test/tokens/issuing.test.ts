@@ -22,7 +22,7 @@ const grant = {
 const startMs = 1_700_000_000_000;
 
 /** An issuer that has read the database's clock once, and holds a key that signs anything. */
-function setUp() {
+function setUp({ isMature = true, isCurrent = true } = {}) {
   let ownMs = 0;
   const clock = createFleetClock({ nowMs: () => ownMs });
   const read = (databaseMs: number) =>
@@ -33,10 +33,11 @@ function setUp() {
     clock,
     settings,
     signer: {
-      offer: () => ({ settled: ["kid"], unsettled: [], isMature: true }),
+      offer: () => ({ settled: ["kid"], unsettled: [], isMature }),
       sign: (kid) => (kid === "kid" ? "token" : undefined),
     },
     borrower: noLenders,
+    isCurrent: async () => isCurrent,
     onIssued: ({ kid }) => issued.push(kid),
   });
   const requests: IssueRequest[] = [];
@@ -86,6 +87,14 @@ test("from a step of the database's clock until it is sure, the database is not 
   read(3_660_000);
   await expect(issueAs({ done: true })).resolves.toEqual({ done: true });
   expect(requests[0]?.nowEstimateMs).toBe(startMs + 3_660_000);
+});
+
+test("where there may be lenders that have not been read, the database is not asked, but for a mature key of its own", async () => {
+  const unread = setUp({ isMature: false, isCurrent: false });
+  await expect(unread.issueAs({ done: true })).rejects.toMatchObject(refused);
+  expect(unread.requests).toHaveLength(0);
+  for (const known of [{ isMature: false }, { isCurrent: false }])
+    await expect(setUp(known).issueAs({ done: true })).resolves.toEqual({ done: true });
 });
 
 test("nothing is signed at a time that is not now", async () => {
