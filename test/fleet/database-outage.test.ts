@@ -22,6 +22,8 @@ async function start(settings = {}, untilReady = true): Promise<void> {
   instance = await startInstance({ databaseUrl: proxy.url, settings, untilReady });
 }
 const jwks = async () => (await fetch(`${instance.url}/.well-known/jwks.json`)).text();
+const readings = (outcome: "done" | "failed") =>
+  readMetric(instance, `keyfleet_fleet_syncs_total{outcome="${outcome}"}`);
 const status = async (path: string) => (await fetch(instance.url + path)).status;
 
 describe("an instance that was there before", () => {
@@ -40,6 +42,7 @@ describe("an instance that was there before", () => {
     async (_, mode) => {
       await login(instance.url);
       const before = await jwks();
+      const failedBefore = await readings("failed");
 
       proxy.setMode(mode);
       for (let attempt = 0; attempt < 3; attempt += 1) {
@@ -53,10 +56,13 @@ describe("an instance that was there before", () => {
       expect(await jwks()).toBe(before);
       expect(await status("/readyz")).toBe(200);
       await eventually(async () => (await status("/readyz/issue")) === 503);
+      await eventually(async () => (await readings("failed")) > failedBefore);
 
+      const doneBefore = await readings("done");
       proxy.setMode("pass");
       await eventually(async () => (await status("/readyz/issue")) === 200);
       await login(instance.url);
+      await eventually(async () => (await readings("done")) > doneBefore);
       await eventually(async () => (await readMetric(instance, "keyfleet_listening")) === 1, 15_000);
     },
     60_000,
@@ -70,6 +76,8 @@ describe("an instance that was there before", () => {
       );
       return rows.map((row) => row.application_name);
     };
+    const broken = () => readMetric(instance, "keyfleet_database_errors_total");
+    const brokenBefore = await broken();
     for (let round = 0; round < 5; round += 1) {
       await eventually(async () => (await connections()).includes("keyfleet-listen"));
       await database.pool.query(
@@ -78,6 +86,7 @@ describe("an instance that was there before", () => {
       );
     }
     await eventually(async () => (await readMetric(instance, "keyfleet_listening")) === 1);
+    expect(await broken()).toBeGreaterThan(brokenBefore);
     await eventually(async () => (await status("/readyz/issue")) === 200);
     await Promise.all(Array.from({ length: 30 }, () => login(instance.url)));
     const open = await connections();

@@ -4,19 +4,7 @@ import { heldAfterRetirementMs } from "../../src/keys/rotation-plan.ts";
 import { addAccount, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, inTransaction, type TestDatabase } from "../support/database.ts";
 import { readMetric, startInstance, type TestInstance } from "../support/instance.ts";
-
-/** Loaded before the program: `shiftMs` is added to everything that asks the process's own calendar. */
-function preload(shiftMs: string, before = ""): string[] {
-  const source = `
-    ${before}
-    const RealDate = Date;
-    const shiftMs = () => ${shiftMs};
-    globalThis.Date = class Date extends RealDate {
-      constructor(...given) { given.length === 0 ? super(RealDate.now() + shiftMs()) : super(...given); }
-      static now() { return RealDate.now() + shiftMs(); }
-    };`;
-  return ["--import", `data:text/javascript,${encodeURIComponent(source)}`];
-}
+import { wrongCalendar } from "../support/wrong-calendar.ts";
 
 const clocks: [string, string][] = [
   ["an hour ahead", "3_600_000"],
@@ -28,7 +16,7 @@ const clocks: [string, string][] = [
 ];
 
 /** A twentieth fast, in the calendar and in what counts milliseconds. */
-const fastClocks = preload(
+const fastClocks = wrongCalendar(
   "Math.floor(steadyMs() / 20)",
   `const steadyMs = performance.now.bind(performance);
    performance.now = () => steadyMs() * 1.05;`,
@@ -99,7 +87,11 @@ async function issueByTwoKeys({ url }: TestInstance): Promise<void> {
 test.each(clocks)(
   "an instance with a clock %s issues tokens that are right everywhere",
   async (_, shiftMs) => {
-    const skewed = await startInstance({ databaseUrl: database.url, settings, nodeFlags: preload(shiftMs) });
+    const skewed = await startInstance({
+      databaseUrl: database.url,
+      settings,
+      nodeFlags: wrongCalendar(shiftMs),
+    });
     try {
       await issueByTwoKeys(skewed);
       const documents = await Promise.all(

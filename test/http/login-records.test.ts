@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
-import { addAccount, alice } from "../support/accounts.ts";
+import { addAccount, alice, eventually } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { readMetric, startInstance, type TestInstance } from "../support/instance.ts";
+import { readMetric, readMetrics, startInstance, type TestInstance } from "../support/instance.ts";
 import { sendRequest } from "./raw-request.ts";
 import { everything } from "./refusal.ts";
 
@@ -121,4 +121,26 @@ test("logins are counted by outcome", async () => {
   await post({ password: "not her password" });
   await post({ audience: "x" });
   expect(await Promise.all(outcomes.map(metric))).toEqual(before.map((count) => count + 1));
+});
+
+test("requests are counted by method, route and status, with the seconds that they took", async () => {
+  const metric = (part: "count" | "sum", status: number) =>
+    `keyfleet_http_request_duration_seconds_${part}{method="POST",route="/login",status="${status}"}`;
+  const counts = () =>
+    readMetrics(
+      instance,
+      [200, 401, 400].map((status) => metric("count", status)),
+    );
+  const seconds = () => readMetric(instance, metric("sum", 200));
+  const [before, secondsBefore] = [await counts(), await seconds()];
+  const startedAtMs = performance.now();
+  await post({});
+  await post({ password: "not her password" });
+  await post({ audience: "x" });
+  const expected = before.map((count) => count + 1).join();
+  // An answer may have been read before its request counts as over.
+  await eventually(async () => (await counts()).join() === expected);
+  const tookSeconds = (await seconds()) - secondsBefore;
+  expect(tookSeconds).toBeGreaterThan(0);
+  expect(tookSeconds).toBeLessThan((performance.now() - startedAtMs) / 1000);
 });

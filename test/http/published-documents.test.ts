@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Ed25519PublicJwk } from "../../src/protocol/jwk.ts";
 import { addAccount, eventually, postLogin } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
-import { startInstance, type TestInstance } from "../support/instance.ts";
+import { readMetrics, startInstance, type TestInstance } from "../support/instance.ts";
 import { type CountingProxy, startCountingProxy } from "./counting-proxy.ts";
 import { type RawAnswer, sendRequest } from "./raw-request.ts";
 import { expectRefusal } from "./refusal.ts";
@@ -244,6 +244,22 @@ test("a revoked key is gone from the set and answered by 410, which nobody store
   expect((await publishedKeys()).map((key) => key.kid)).not.toContain(kid);
   // Another takes its place; until then documents would change under the other tests.
   await eventually(async () => (await publishedKeys()).length === before.length);
+});
+
+test("documents are counted by name and status, in front of Express and behind it", async () => {
+  const kinds = ["jwks 200", "jwks 304", "jwk 200", "jwk 404", "metadata 200"];
+  const metrics = kinds
+    .map((kind) => kind.split(" "))
+    .map(([name, status]) => `keyfleet_documents_served_total{document="${name}",status="${status}"}`);
+  const before = await readMetrics(instance, metrics);
+  await get(jwksPath);
+  await get(`${jwksPath}?x=1`);
+  await get(jwksPath, { "if-none-match": "*" });
+  await get(jwkPath);
+  await get(`/.well-known/jwks/${"A".repeat(43)}`);
+  for (const { path } of documents.slice(2)) await get(path());
+  const after = await readMetrics(instance, metrics);
+  expect(after.map((count, kind) => count - (before[kind] ?? 0))).toEqual([2, 1, 1, 1, 2]);
 });
 
 test("no request for a document, and none for an unknown kid, asks the database anything", async () => {

@@ -5,6 +5,7 @@ import { createFleetSecrets } from "../../src/fleet-secret.ts";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { createRefreshToken, encodeRefreshToken } from "../../src/tokens/refresh-token.ts";
 import { alice, manageAccounts, testSecrets } from "../support/accounts.ts";
+import { readMetric, readMetrics } from "../support/instance.ts";
 import { expectBadRequest, expectInvalidClient, expectNothingDone, sendLines } from "./endpoint-answers.ts";
 import {
   apiAudience,
@@ -137,8 +138,11 @@ describe("a session's ends", () => {
   test("a token presented again after its grace ends the session, and with it the successor", async () => {
     const tokens = await fixture.login();
     const successor = await refresh(tokens.refresh_token);
+    const reuses = () => readMetric(fixture.instance, "keyfleet_refresh_tokens_reused_total");
+    const before = await reuses();
     await moveSession(fixture.database, tokens.session_id, { usedAgoMs: minuteMs });
     expectBadRequest(await post(tokens.refresh_token), "invalid_grant");
+    expect(await reuses()).toBe(before + 1);
     const { rows } = await fixture.database.pool.query(
       "select end_reason from keyfleet.sessions where id = $1",
       [tokens.session_id],
@@ -285,6 +289,19 @@ describe("the request", () => {
     );
     expectBadRequest(answer, "invalid_request");
   });
+});
+
+test("requests are counted by grant and outcome", async () => {
+  const kinds = ["refresh_token success", "refresh_token invalid_grant", "client_credentials success"];
+  const metrics = kinds
+    .map((kind) => kind.split(" "))
+    .map(([grant, outcome]) => `keyfleet_token_requests_total{grant_type="${grant}",outcome="${outcome}"}`);
+  const before = await readMetrics(fixture.instance, metrics);
+  await refresh((await fixture.login()).refresh_token);
+  await post("kfr_x");
+  const asShop = basic("shop", fixture.clientSecrets.shop);
+  await fixture.postForm("/token", { grant_type: "client_credentials" }, asShop);
+  expect(await readMetrics(fixture.instance, metrics)).toEqual(before.map((count) => count + 1));
 });
 
 describeMethodRules({ fixture: () => fixture, path: "/token", allowed: ["POST"] });

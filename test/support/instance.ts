@@ -96,9 +96,21 @@ export async function untilItSigns(instance: TestInstance): Promise<void> {
   while ((await signs()) !== 1) await new Promise((resolve) => setTimeout(resolve, 75));
 }
 
-/** A value of `/metrics`, 0 where it is not there: `keyfleet_logins_total{outcome="success"}`. */
-export async function readMetric(instance: TestInstance, name: string): Promise<number> {
+/**
+ * Values of `/metrics`, such as `keyfleet_logins_total{outcome="success"}`; 0 of labels that have not been counted yet.
+ * Throws where there is no metric of that name: an expected 0 would be read of it whatever happens.
+ */
+export async function readMetrics(instance: TestInstance, names: readonly string[]): Promise<number[]> {
   const text = await (await fetch(instance.metricsUrl)).text();
-  const line = text.split("\n").find((candidate) => candidate.startsWith(`${name} `));
-  return line === undefined ? 0 : Number(line.slice(name.length + 1));
+  return names.map((name) => {
+    const [metric = ""] = name.split(/_(?:count|sum)\b|\{/);
+    if (!text.includes(`\n# TYPE ${metric} `)) throw new Error(`there is no metric ${metric}`);
+    const line = text.split("\n").find((candidate) => candidate.startsWith(`${name} `));
+    return line === undefined ? 0 : Number(line.slice(name.length + 1));
+  });
+}
+
+export async function readMetric(instance: TestInstance, name: string): Promise<number> {
+  const [value = Number.NaN] = await readMetrics(instance, [name]);
+  return value;
 }
