@@ -1,131 +1,68 @@
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import {
-  chmodSync,
   closeSync,
-  cpSync,
   existsSync,
   fstatSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
-  symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { decodeJwt } from "jose";
+import { isAlive, readLock } from "../../src/postgres/embedded-lock.ts";
+import { awsJwtVerify, fastJwtWithGetJwks, jose, oauth4webapi } from "../interop/stock-consumers.ts";
+import { startTlsFront } from "../interop/tls-front.ts";
+import { serverPid } from "../postgres/embedded-fixture.ts";
+import { isRoot, processField } from "../postgres/embedded-server-user.ts";
 import { eventually, login } from "../support/accounts.ts";
+import { type Clone, makeClone, type Started, toldLogin, typeLogin, untilBanner } from "./clone.ts";
 import { runCommand } from "./run-command.ts";
 
-const projectRoot = fileURLToPath(new URL("../../", import.meta.url));
-const projectFiles = [
-  "src",
-  "migrations",
-  "data",
-  "package.json",
-  "tsconfig.json",
-  "tsconfig.build.json",
-  "build.js",
-];
+const testAsRoot = isRoot ? test : test.skip;
 
-let folder: string;
-const started: Started[] = [];
+let clone: Clone;
+let dataDirectory: string;
 
 /** The first starts ever, two at once. */
 let first: {
   readonly starts: readonly Started[];
   readonly urls: readonly string[];
-  /** Where the one that tells the password says to log in. */
-  readonly loginUrl: string;
+  /** Of the one that tells the password: the line to log in with, and what is in it. */
+  readonly loginLine: string;
+  readonly url: string;
   readonly password: string;
 };
 
-/** A clone of its own: `npm start` builds there, and keeps its database there. */
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "keyfleet-start-"));
-  chmodSync(folder, 0o755);
-  for (const name of projectFiles) cpSync(join(projectRoot, name), join(folder, name), { recursive: true });
-  symlinkSync(join(projectRoot, "node_modules"), join(folder, "node_modules"));
-  const starts = [npmStart(), npmStart()];
+  clone = makeClone();
+  const starts = [clone.start(), clone.start()];
   const urls = (await Promise.all(starts.map(untilBanner))).flat();
-  const output = starts.map((start) => start.output()).join("");
-  const [, loginUrl = "", password = ""] =
-    /curl -s (\S+)\/login -d username=demo -d password=(?!PASSWORD)(\S+)/.exec(output) ?? [];
-  first = { starts, urls, loginUrl, password };
+  dataDirectory = await clone.dataDirectory();
+  const loginLine = toldLogin(starts.map((start) => start.output()).join(""));
+  const [, url = "", password = ""] = /(http:\S+)\/login .*password=(\S+)/.exec(loginLine) ?? [];
+  first = { starts, urls, loginLine, url, password };
 }, 120_000);
-afterAll(async () => {
-  for (const { child, exited } of started.splice(0)) {
-    if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
-    await exited;
-  }
-  rmSync(folder, { recursive: true });
-});
+afterAll(() => clone.remove());
 
-interface Started {
-  readonly child: ChildProcess;
-  readonly exited: Promise<number | null>;
-  output(): string;
-}
-
-function npmStart(...argv: string[]): Started {
-  const child = spawn("npm", ["start", ...(argv.length > 0 ? ["--", ...argv] : [])], {
-    cwd: folder,
-    stdio: ["ignore", "pipe", "pipe"],
-    env: {
-      PATH: process.env["PATH"],
-      HOME: process.env["HOME"],
-      PORT: "0",
-      METRICS_PORT: "0",
-      SHUTDOWN_DRAIN: "0s",
-    },
-  });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (text: Buffer) => {
-      output += text.toString();
-    });
-  }
-  const exited = new Promise<number | null>((resolve) => child.once("close", resolve));
-  const result = { child, exited, output: () => output };
-  started.push(result);
-  return result;
-}
-
-async function untilBanner(start: Started): Promise<string[]> {
-  await eventually(() => start.output().includes("log in"), 60_000).catch((error: Error) => {
-    throw new Error(`${error.message}: it said\n${start.output()}`);
-  });
-  return (
-    start
-      .output()
-      .match(/listening on +(.*)/)?.[1]
-      ?.split(/ +/) ?? []
-  );
-}
-
-function databasePid(): number {
-  const idHome = join(folder, ".keyfleet");
-  const lock = ["postgres-18/postmaster.pid"].map((path) => join(idHome, path)).find(existsSync);
-  return lock === undefined ? 0 : Number(readFileSync(lock, "utf8").split("\n")[0]);
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return pid > 0 && process.kill(pid, 0);
-  } catch {
-    return false;
-  }
-}
+const databasePid = () => serverPid(dataDirectory);
 
 async function kidsAt(url: string): Promise<string[]> {
   const response = await fetch(`${url}/.well-known/jwks.json`);
   return ((await response.json()) as { keys: { kid: string }[] }).keys.map(({ kid }) => kid);
+}
+
+/** By the command. */
+async function listedNames(): Promise<string[]> {
+  const options = { folder: clone.folder, settings: { FLEET_SECRET: "" } };
+  const { code, stdout, stderr } = await runCommand(["accounts", "list", "--json"], options);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  return (JSON.parse(stdout) as { username: string }[]).map(({ username }) => username);
 }
 
 test("two first starts in one folder share its database, and one of them tells how to log in", async () => {
@@ -134,28 +71,50 @@ test("two first starts in one folder share its database, and one of them tells h
 
   const output = first.starts.map((start) => start.output()).join("");
   expect(output.match(/told this once/g)).toHaveLength(1);
-  await login(first.loginUrl, { username: "demo", password: first.password });
-  expect(statSync(join(folder, ".keyfleet/fleet-secret")).mode & 0o777).toBe(0o600);
-  expect(output).not.toContain(readFileSync(join(folder, ".keyfleet/fleet-secret"), "utf8"));
-
-  const listed = await runCommand(["accounts", "list", "--json"], { folder, settings: { FLEET_SECRET: "" } });
-  expect(JSON.parse(listed.stdout)).toEqual([expect.objectContaining({ username: "demo" })]);
+  const secretFile = join(clone.folder, ".keyfleet/fleet-secret");
+  expect(statSync(secretFile).mode & 0o777).toBe(0o600);
+  expect(output).not.toContain(readFileSync(secretFile, "utf8"));
+  expect(await listedNames()).toEqual(["demo"]);
 }, 60_000);
 
+test("the line that it prints logs in, and stock consumers with default settings verify the token against it", async () => {
+  const { access_token } = await typeLogin(first.loginLine);
+  const tlsFront = await startTlsFront(first.url);
+  const trust = { issuer: first.url, audience: first.url, tlsFront };
+  try {
+    const consumers = [jose, awsJwtVerify, fastJwtWithGetJwks, () => oauth4webapi(trust, "oidc")];
+    for (const create of consumers) {
+      const consumer = await create(trust);
+      expect(await consumer.verify(access_token)).toBe(decodeJwt(access_token).sub);
+      await consumer.close();
+    }
+  } finally {
+    await tlsFront.close();
+  }
+});
+
+testAsRoot("root: PostgreSQL runs as a user who can enter neither the clone nor its binaries", () => {
+  const { uid, gid } = statSync(dataDirectory);
+  const canEnter = (folder: string) => spawnSync("ls", [folder], { cwd: "/", uid, gid }).status === 0;
+  expect([canEnter(dataDirectory), canEnter(clone.folder)]).toEqual([true, false]);
+  expect(processField(databasePid(), "uid")).toBe(String(uid));
+  expect(processField(databasePid(), "args")).toMatch(/^\/var\/(lib|tmp)\/keyfleet\/pg-/);
+});
+
 test("a build puts files in place whole: what another start is loading is not emptied and written again", async () => {
-  const built = join(folder, "dist/main.js");
+  const built = join(clone.folder, "dist/main.js");
   const loading = openSync(built, "r");
   const text = readFileSync(built, "utf8");
   try {
-    rmSync(join(folder, "dist/.tsbuildinfo"));
+    rmSync(join(clone.folder, "dist/.tsbuildinfo"));
     // Of a source that was deleted, and of a build that was killed: no process has so high a number.
-    writeFileSync(join(folder, "dist/cli/deleted.d.ts"), "");
-    mkdirSync(join(folder, "dist-4194305"));
-    await promisify(execFile)("npm", ["run", "build"], { cwd: folder });
+    writeFileSync(join(clone.folder, "dist/cli/deleted.d.ts"), "");
+    mkdirSync(join(clone.folder, "dist-4194305"));
+    await promisify(execFile)("npm", ["run", "build"], { cwd: clone.folder });
     expect(statSync(built).ino).not.toBe(fstatSync(loading).ino);
     expect([readFileSync(loading, "utf8"), readFileSync(built, "utf8")]).toEqual([text, text]);
-    expect(readdirSync(folder).filter((name) => name.startsWith("dist"))).toEqual(["dist"]);
-    expect(existsSync(join(folder, "dist/cli/deleted.d.ts"))).toBe(false);
+    expect(readdirSync(clone.folder).filter((name) => name.startsWith("dist"))).toEqual(["dist"]);
+    expect(existsSync(join(clone.folder, "dist/cli/deleted.d.ts"))).toBe(false);
   } finally {
     closeSync(loading);
   }
@@ -168,7 +127,7 @@ test("npm start goes on after a kill -9, ready within 5 s of its start; --instan
   await eventually(() => !isAlive(firstDatabase));
 
   const startedAtMs = performance.now();
-  const second = npmStart();
+  const second = clone.start();
   const [secondUrl = ""] = await untilBanner(second);
   // Building, and the database, included.
   expect(performance.now() - startedAtMs).toBeLessThan(5000);
@@ -178,7 +137,7 @@ test("npm start goes on after a kill -9, ready within 5 s of its start; --instan
   expect(isAlive(secondDatabase)).toBe(true);
   const ofOne = await kidsAt(secondUrl);
 
-  const fleet = npmStart("--instances", "3");
+  const fleet = clone.start("--instances", "3");
   const urls = await untilBanner(fleet);
   expect(urls).toHaveLength(3);
   for (const url of urls) {
@@ -190,3 +149,9 @@ test("npm start goes on after a kill -9, ready within 5 s of its start; --instan
   expect(second.output()).toContain("stopped");
   expect(isAlive(secondDatabase)).toBe(false);
 }, 120_000);
+
+test("a command starts the database for the call where nothing runs", async () => {
+  expect(readLock(dataDirectory)).toBeUndefined();
+  expect(await listedNames()).toEqual(["demo"]);
+  expect(readLock(dataDirectory)).toBeUndefined();
+});

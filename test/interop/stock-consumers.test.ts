@@ -3,9 +3,9 @@ import { createRemoteJWKSet, decodeProtectedHeader, jwtVerify } from "jose";
 import { addAccount, alice, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
+import { expressOauth2JwtBearer } from "./express-consumer.ts";
 import {
   awsJwtVerify,
-  expressOauth2JwtBearer,
   fastJwtWithGetJwks,
   jose,
   oauth4webapi,
