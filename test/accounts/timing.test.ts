@@ -66,12 +66,16 @@ function differenceBetween(a: readonly number[], b: readonly number[]): Differen
 
 type Kinds = Readonly<Record<string, () => Promise<unknown>>>;
 
-/** How each kind differs from `unknown`. */
+/** How each two kinds differ. */
 async function measureDifferences(kinds: Kinds, rounds: number): Promise<Record<string, Difference>> {
   const durationsMs = await measureInterleaved(kinds, rounds);
-  const others = Object.keys(kinds).filter((kind) => kind !== "unknown");
+  const names = Object.keys(kinds);
+  const pairs = names.flatMap((one, index) => names.slice(index + 1).map((other) => [one, other] as const));
   return Object.fromEntries(
-    others.map((kind) => [kind, differenceBetween(durationsMs[kind] ?? [], durationsMs["unknown"] ?? [])]),
+    pairs.map(([one, other]) => [
+      `${other} beside ${one}`,
+      differenceBetween(durationsMs[other] ?? [], durationsMs[one] ?? []),
+    ]),
   );
 }
 

@@ -29,7 +29,9 @@ const documents = [
 ];
 const endpoints = [
   ...documents.map((path) => ({ path, allowed: readable, preflight: true })),
-  ...["/healthz", "/readyz", "/readyz/issue"].map((path) => ({ path, allowed: readable, preflight: false })),
+  ...["/healthz", "/readyz", "/readyz/issue", "/revocations", "/revocations/stream"].map((path) => ({
+    ...{ path, allowed: readable, preflight: false },
+  })),
   { path: "/login", allowed: ["POST"], preflight: false },
 ];
 const methods = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "M-SEARCH"];

@@ -210,11 +210,29 @@ test("each key is also found alone, with the same members", async () => {
 test("both metadata documents are one, and say what is true", async () => {
   const [openid, oauth] = await Promise.all(documents.slice(2).map(({ path }) => get(path())));
   expect(openid?.body).toEqual(oauth?.body);
-  expect(JSON.parse(String(openid?.body))).toMatchObject({
-    issuer: instance.issuer,
-    jwks_uri: `${instance.issuer}${jwksPath}`,
+  const { issuer } = instance;
+  const methods = ["client_secret_basic", "client_secret_post"];
+  const metadata = JSON.parse(String(openid?.body));
+  expect(metadata).toEqual({
+    issuer,
+    jwks_uri: `${issuer}${jwksPath}`,
+    token_endpoint: `${issuer}/token`,
+    revocation_endpoint: `${issuer}/revoke`,
+    introspection_endpoint: `${issuer}/introspect`,
+    userinfo_endpoint: `${issuer}/userinfo`,
+    revocation_events_endpoint: `${issuer}/revocations`,
+    response_types_supported: [],
+    grant_types_supported: ["refresh_token", "client_credentials"],
+    token_endpoint_auth_methods_supported: [...methods, "none"],
+    revocation_endpoint_auth_methods_supported: [...methods, "none"],
+    introspection_endpoint_auth_methods_supported: methods,
+    subject_types_supported: ["public"],
     id_token_signing_alg_values_supported: ["EdDSA"],
   });
+  for (const member of Object.keys(metadata).filter((name) => /_(uri|endpoint)$/.test(name))) {
+    const answer = await get(metadata[member].slice(issuer.length));
+    expect({ member, status: answer.status }).not.toEqual({ member, status: 404 });
+  }
 });
 
 test("a kid that is not published is unknown, which nobody stores, and any script may learn", async () => {

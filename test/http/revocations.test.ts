@@ -168,9 +168,3 @@ describe("the ETag", () => {
     expect((await readWith(whole.headers.get("etag") ?? "", `?after=${cursor}`)).status).toBe(200);
   });
 });
-
-test("other methods are refused", async () => {
-  const response = await fetch(`${instance.url}/revocations`, { method: "POST" });
-  expect(response.status).toBe(405);
-  expect(response.headers.get("allow")).toBe("GET, HEAD");
-});
