@@ -92,14 +92,33 @@ function joseConsumer(
   };
 }
 
+/** The set as it is now, and no more. */
+async function readSet(options: ConsumerOptions): Promise<ReturnType<typeof createLocalJWKSet>> {
+  const response = await fetch(jwksUrl(options), { signal: AbortSignal.timeout(5000) });
+  if (!response.ok) throw new Error(`the JWKS: ${response.status}`);
+  return createLocalJWKSet((await response.json()) as JSONWebKeySet);
+}
+
+export const readOnceName = "jose, a set that was read once";
+
+/** It knows the keys that there were when it was made, and never reads again. */
+export async function readOnceConsumer(options: ConsumerOptions): Promise<Consumer> {
+  const keys = await readSet(options);
+  return {
+    ...nothingToClose,
+    name: readOnceName,
+    staleMs: Number.POSITIVE_INFINITY,
+    defaultStaleMs: Number.POSITIVE_INFINITY,
+    verify: (token) => jwtVerify(token, keys, expected(options)),
+  };
+}
+
 /** Envoy's way: the set is read at fixed intervals (10 min there), and an unknown kid changes nothing. */
 async function intervalConsumer(options: ConsumerOptions): Promise<Consumer> {
-  let keys: ReturnType<typeof createLocalJWKSet>;
-  async function read(): Promise<void> {
-    const response = await fetch(jwksUrl(options), { signal: AbortSignal.timeout(5000) });
-    if (response.ok) keys = createLocalJWKSet((await response.json()) as JSONWebKeySet);
-  }
-  await read();
+  let keys = await readSet(options);
+  const read = async () => {
+    keys = await readSet(options);
+  };
   const timer = setInterval(() => void read().catch(() => undefined), options.staleMs);
   return {
     name: "fixed intervals alone (as Envoy)",

@@ -4,18 +4,29 @@ import { setTimeout as pause } from "node:timers/promises";
 import { addAccount, eventually, login, postLogin } from "../support/accounts.ts";
 import { freshDatabase } from "../support/database.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
-import { type Consumer, createConsumers, withMadeUpKey } from "./consumers.ts";
+import { type Consumer, createConsumers, readOnceConsumer, withMadeUpKey } from "./consumers.ts";
 import { startFront } from "./front.ts";
-import { createStormyFleet, type StormyFleet } from "./stormy-fleet.ts";
+import { createStormyFleet, type Member, type StormyFleet } from "./stormy-fleet.ts";
 
 export interface LoadedFleet {
   readonly fleet: StormyFleet;
+  /** Where consumers read. */
+  readonly url: string;
   /** So many more tokens are issued and verified. */
   more(tokens: number): Promise<void>;
+  /** Issued, and verified by every consumer. */
+  tokens(): number;
   /** Consumers that rejected any token, sorted. */
   rejecting(): readonly string[];
   /** Of tokens issued since it was under load: those of a key that had been published for less than the delay. */
   immatureTokens(): Promise<number>;
+  /** Instances that have published keys. */
+  signers(): Promise<number>;
+  /**
+   * How long after the first of its successors' keys had matured a member stopped, by the database's clock: negative
+   * where it did not wait for that.
+   */
+  stoppedAfterMaturityMs(member: Member, successors: readonly Member[]): Promise<number>;
 }
 
 /** In place of 30 s, 60 s, 5 min and 10 min; the delay is longer by two sync intervals and a second. */
@@ -38,6 +49,7 @@ export async function startLoadedFleet(
     settings: {
       ISSUER: front.url,
       LOGIN_ATTEMPTS: "10000",
+      KEY_ROTATION_SCHEDULE: "0 0 1 1 *",
       FLEET_SYNC_INTERVAL: "100ms",
       KEY_PROPAGATION_DELAY: `${delayMs}ms`,
       ...settings,
@@ -63,7 +75,8 @@ export async function startLoadedFleet(
     }
     return true;
   });
-  consumers = await createConsumers({ issuer: front.url, staleMs, joseCooldownMs: staleMs });
+  const options = { issuer: front.url, staleMs, joseCooldownMs: staleMs };
+  consumers = [...(await createConsumers(options)), await readOnceConsumer(options)];
   const loadedAt = new Date();
   const rejecting = new Set<string>();
   let tokens = 0;
@@ -99,17 +112,31 @@ export async function startLoadedFleet(
     await eventually(() => tokens >= enough, 20_000);
   };
   await more(10);
+  const delay = `${delayMs} milliseconds`;
+  async function readNumber(statement: string, values: readonly unknown[]): Promise<number> {
+    const { rows } = await database.pool.query<{ value: number }>(statement, [...values]);
+    return rows[0]?.value ?? Number.NEGATIVE_INFINITY;
+  }
   return {
     fleet,
+    url: front.url,
     more,
+    tokens: () => tokens,
     rejecting: () => [...rejecting].sort(),
-    async immatureTokens() {
-      const { rows } = await database.pool.query(
-        `select from keyfleet.issued_tokens t join keyfleet.signing_keys k using (kid)
+    immatureTokens: () =>
+      readNumber(
+        `select count(*)::int as value from keyfleet.issued_tokens t join keyfleet.signing_keys k using (kid)
          where t.issued_at < k.published_at + $1::interval and t.issued_at > $2`,
-        [`${delayMs} milliseconds`, loadedAt],
-      );
-      return rows.length;
-    },
+        [delay, loadedAt],
+      ),
+    signers: () =>
+      readNumber("select count(distinct instance_id)::int as value from keyfleet.signing_keys", []),
+    stoppedAfterMaturityMs: (member, successors) =>
+      readNumber(
+        `select (extract(epoch from i.stopped_at - min(k.published_at) - $3::interval) * 1000)::int as value
+         from keyfleet.instances i join keyfleet.signing_keys k on k.instance_id = any ($2)
+         where i.id = $1 group by i.stopped_at`,
+        [member.instanceId(), successors.map((one) => one.instanceId()), delay],
+      ),
   };
 }
