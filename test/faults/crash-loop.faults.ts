@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { addAccount, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { readMetric, startInstance, type TestInstance, untilItSigns } from "../support/instance.ts";
+import { countServedKeys, watchServedKeys } from "./served-keys.ts";
 
 const starts = 200;
 /** Long enough for places to fall free again and again: a killed signer keeps its own for a minute. */
@@ -37,11 +38,6 @@ afterEach(async () => {
   await database.drop();
 });
 
-async function servedKeys(): Promise<number> {
-  const response = await fetch(`${steady.url}/.well-known/jwks.json`);
-  return ((await response.json()) as { keys: unknown[] }).keys.length;
-}
-
 /** Of the instances that came and went: how many published keys, and how many keys have signed. */
 async function traces(): Promise<{ readonly publishers: number; readonly signed: number }> {
   const { rows } = await database.pool.query<{ publishers: number; signed: number }>(
@@ -67,15 +63,8 @@ async function crash(): Promise<void> {
 }
 
 test(`${starts} starts and kills in minutes keep the JWKS within ${budget} keys, and two minutes later only those that tokens need are left`, async () => {
-  const before = await servedKeys();
-  let most = 0;
-  let isOver = false;
-  const watching = (async () => {
-    while (!isOver) {
-      most = Math.max(most, await servedKeys());
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  })();
+  const before = await countServedKeys(steady.url);
+  const watch = watchServedKeys(steady.url);
   const beganMs = Date.now();
   let crashes = 0;
   while (crashes < starts || Date.now() < beganMs + leastMs) {
@@ -85,10 +74,9 @@ test(`${starts} starts and kills in minutes keep the JWKS within ${budget} keys,
   const crashedMs = Date.now();
   const { publishers, signed } = await traces();
   // The keys of which tokens are about; those that never signed are withdrawn.
-  await eventually(async () => (await servedKeys()) <= before + signed, 120_000);
-  isOver = true;
-  await watching;
-  const left = await servedKeys();
+  await eventually(async () => (await countServedKeys(steady.url)) <= before + signed, 120_000);
+  const most = await watch.stop();
+  const left = await countServedKeys(steady.url);
   process.stderr.write(
     `${crashes} starts and kills in ${Math.round((crashedMs - beganMs) / 1000)} s, ${publishers} of signers: ` +
       `${before} keys before, ${most} at most, ${left} after ${Math.round((Date.now() - crashedMs) / 1000)} s\n`,
