@@ -3,7 +3,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { ProxyMode } from "../support/tcp-proxy.ts";
 import type { Ledger } from "./ledger.ts";
-import type { SeededRandom } from "./seeded-random.ts";
+import { createSeededRandom, type SeededRandom } from "./seeded-random.ts";
 import type { StormDatabase } from "./storm-database.ts";
 import type { Member, StormyFleet } from "./stormy-fleet.ts";
 
@@ -87,9 +87,11 @@ export function createFaults(deps: {
           `the network of ${member.name}: up to ${Math.round(upToMs)} ms slower for ${Math.round(forMs)} ms`,
         );
         const release = member.hinder("slow");
-        member.setDelay(upToMs);
+        // A source of its own: which fault comes next must not depend on how many packets there were.
+        const packets = createSeededRandom(random.next() * 2 ** 32);
+        member.setDelay(() => packets.between(0, upToMs));
         await pause(forMs);
-        member.setDelay(0);
+        member.setDelay(undefined);
         release();
       }),
 

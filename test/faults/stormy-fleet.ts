@@ -24,7 +24,7 @@ export interface Member {
   instanceId(): string;
   setNetwork(mode: ProxyMode): void;
   cutConnections(): void;
-  setDelay(upToMs: number): void;
+  setDelay: TcpProxy["setDelay"];
   /** Notifications alone. */
   setNotifications(mode: ProxyMode): void;
   hinder(kind: HindranceKind): () => void;
@@ -163,9 +163,9 @@ function createMember(options: {
       proxy.cut();
       listenProxy.cut();
     },
-    setDelay(upToMs) {
-      proxy.setDelay(upToMs);
-      listenProxy.setDelay(upToMs);
+    setDelay(ofPacketMs) {
+      proxy.setDelay(ofPacketMs);
+      listenProxy.setDelay(ofPacketMs);
     },
     setNotifications: (mode) => listenProxy.setMode(mode),
     hinder(kind) {

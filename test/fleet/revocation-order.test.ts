@@ -24,7 +24,7 @@ beforeEach(async () => {
   revoking = true;
   database = await freshDatabase();
   network = await startTcpProxy(database.url);
-  network.setDelay(20);
+  network.setDelay(() => Math.random() * 20);
 });
 afterEach(async () => {
   revoking = false;

@@ -14,8 +14,8 @@ export interface TcpProxy {
   readonly url: string;
   /** Also changes connections that are open: `refuse` resets them, `hang` stops their bytes. */
   setMode(mode: ProxyMode): void;
-  /** Every packet takes a random time up to this, both ways; bytes keep their order. */
-  setDelay(upToMs: number): void;
+  /** Every packet takes the time that it is given, both ways; bytes keep their order. Undefined: none. */
+  setDelay(ofPacketMs: (() => number) | undefined): void;
   /** Resets all open connections. */
   cut(): void;
   close(): Promise<void>;
@@ -23,7 +23,7 @@ export interface TcpProxy {
 
 export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
   let mode: ProxyMode = "pass";
-  let delayUpToMs = 0;
+  let delayMs: (() => number) | undefined;
 
   const { url, cut, close } = await startProxyServer(databaseUrl, (client, openUpstream) => {
     if (mode === "refuse") return reset(client);
@@ -36,8 +36,9 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
         if (passes() && to.writable) to.write(bytes);
       };
       from.on("data", (bytes: Buffer) => {
-        if (delayUpToMs === 0 && underWay === 0) return send(bytes);
-        const delay = new Promise((resolve) => setTimeout(resolve, Math.random() * delayUpToMs));
+        if (delayMs === undefined && underWay === 0) return send(bytes);
+        const ms = delayMs?.() ?? 0;
+        const delay = new Promise((resolve) => setTimeout(resolve, ms));
         underWay += 1;
         sent = sent
           .then(() => delay)
@@ -61,8 +62,8 @@ export async function startTcpProxy(databaseUrl: string): Promise<TcpProxy> {
       if (mode === "hang" || mode === "half-open" || next === "refuse") cut();
       mode = next;
     },
-    setDelay(upToMs) {
-      delayUpToMs = upToMs;
+    setDelay(ofPacketMs) {
+      delayMs = ofPacketMs;
     },
     cut,
     close,
