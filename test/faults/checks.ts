@@ -4,6 +4,7 @@ import type { VerificationError } from "../../src/verifier/errors.ts";
 import type { Verifier } from "../../src/verifier/verifier.ts";
 import { type Consumer, withMadeUpKey } from "./consumers.ts";
 import type { Front } from "./front.ts";
+import { createHoldOff } from "./hold-off.ts";
 import type { createJudge } from "./judge.ts";
 import type { Ledger, TokenNote } from "./ledger.ts";
 import type { ProcessorWaits } from "./processor-waits.ts";
@@ -25,8 +26,6 @@ export const maxStalenessMs = 10_000;
 const boundMs = 1000;
 /** An unknown kid is remembered for 2 s, and the whole set asked for once a second. */
 const ourVerifier = { name: "keyfleet/verifier", staleMs: 3000 };
-/** A request that it repeats may end after the one that it goes by. */
-const repeatMs = 2000;
 const everyMs = 400;
 const againEach = 6;
 
@@ -42,8 +41,9 @@ export function createChecks(deps: {
 }): Checks {
   const { consumers, verifier, front, fleet, ledger, random, judge, waits } = deps;
   const underWay = new Set<Promise<void>>();
-  /** By consumer: when it last said that it was not answered in its own time. */
-  const unansweredAtMs = new Map<string, number>();
+  const holdOffs = new Map(
+    consumers.map(({ name, unanswered, staleMs }) => [name, createHoldOff(unanswered, staleMs)]),
+  );
 
   function run(work: Promise<void>): void {
     underWay.add(work);
@@ -53,15 +53,15 @@ export function createChecks(deps: {
   }
 
   async function refused(
-    { name, staleMs, unanswered }: Pick<Consumer, "name" | "staleMs" | "unanswered">,
+    { name, staleMs }: Pick<Consumer, "name" | "staleMs">,
     note: TokenNote,
     startedAtMs: number,
     error: unknown,
   ) {
     const endedAtMs = Date.now();
-    if (unanswered?.test(String(error))) unansweredAtMs.set(name, endedAtMs);
+    const isExcused = holdOffs.get(name)?.excuses(String(error), endedAtMs) ?? false;
     if (endedAtMs > note.expiresAtMs - marginMs) return;
-    if (endedAtMs - (unansweredAtMs.get(name) ?? 0) <= staleMs + repeatMs) {
+    if (isExcused) {
       ledger.count(`${name}: rejections, not answered in its own time`);
       return;
     }

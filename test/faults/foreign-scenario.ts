@@ -10,6 +10,7 @@ import { eventually } from "../support/accounts.ts";
 import type { Settings } from "../support/instance.ts";
 import type { ForeignConsumer, ForeignKind } from "./consumers/foreign-consumers.ts";
 import { type ForeignFleet, startForeignFleet } from "./foreign-fleet.ts";
+import { createHoldOff, type HoldOff } from "./hold-off.ts";
 
 export interface Pace {
   readonly name: string;
@@ -24,8 +25,7 @@ export interface Tally {
   readonly kind: ForeignKind;
   readonly consumer: ForeignConsumer;
   verifications: number;
-  /** When it last said that it was not answered in its own time. */
-  unansweredAtMs: number;
+  readonly holdOff: HoldOff;
   /** Of tokens that were valid. */
   readonly rejections: string[];
   madeUpKeysAccepted: number;
@@ -60,7 +60,8 @@ export async function runScenario(
     const population = (jwksUrl: URL) =>
       kinds.map((kind): Tally => {
         const consumer = kind.start({ issuer: fleet.issuer, audience, jwksUrl }, pace.cooldownMs);
-        return { kind, consumer, verifications: 0, unansweredAtMs: 0, rejections: [], madeUpKeysAccepted: 0 };
+        const holdOff = createHoldOff(kind.unanswered, consumer.staleMs);
+        return { kind, consumer, holdOff, verifications: 0, rejections: [], madeUpKeysAccepted: 0 };
       });
     const withLead = population(new URL(`${fleet.issuer}/.well-known/jwks.json`));
     const withoutLead = population(front.jwksUrl);
@@ -144,9 +145,8 @@ async function verifyValid(tally: Tally, token: string): Promise<void> {
   } catch (error) {
     const { message } = error as Error;
     const nowMs = Date.now();
-    if (tally.kind.unanswered?.test(message)) tally.unansweredAtMs = nowMs;
-    const isHoldingOff = nowMs - tally.unansweredAtMs <= tally.consumer.staleMs + marginMs;
-    if (nowMs < endMs(token) && !isHoldingOff) tally.rejections.push(message);
+    const isExcused = tally.holdOff.excuses(message, nowMs);
+    if (nowMs < endMs(token) && !isExcused) tally.rejections.push(message);
   }
 }
 
