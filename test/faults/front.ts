@@ -13,7 +13,7 @@ export interface KeyAnswer {
   readonly askedAtMs: number;
   readonly answeredAtMs: number;
   /** Undefined where no instance answered. */
-  readonly member: Member | undefined;
+  readonly member: Pick<Member, "name" | "wasCutOff"> | undefined;
   /** Whether it says that there is no such key. */
   denies(kid: string): boolean;
 }
@@ -23,7 +23,7 @@ export interface Front {
   readonly url: string;
   setMembers(members: () => readonly Member[]): void;
   /** Of the last two minutes. */
-  answersSince(timeMs: number): readonly KeyAnswer[];
+  answers(): readonly KeyAnswer[];
   /** Who serves the revocation stream since when; undefined where nobody does, or several streams are open. */
   streaming(): { readonly member: Member; readonly sinceMs: number } | undefined;
   close(): Promise<void>;
@@ -110,9 +110,9 @@ export async function startFront(): Promise<Front> {
     setMembers(next) {
       members = next;
     },
-    answersSince(timeMs) {
+    answers() {
       answers = answers.filter(({ answeredAtMs }) => answeredAtMs > Date.now() - keptForMs);
-      return answers.filter(({ answeredAtMs }) => answeredAtMs >= timeMs);
+      return answers;
     },
     streaming: () => (streams.size === 1 ? [...streams.values()][0] : undefined),
     async close() {

@@ -2,15 +2,7 @@
 
 import { type Settings, startInstance, type TestInstance } from "../support/instance.ts";
 import { type ProxyMode, startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
-
-/** `cut`: it cannot do its part: stopped, or without the database. `slow`: it can, but later. */
-export type HindranceKind = "cut" | "slow";
-
-interface Hindrance {
-  readonly kind: HindranceKind;
-  readonly fromMs: number;
-  toMs: number;
-}
+import { cutForMs, type Hindrance, type HindranceKind, overlapping, wasCutOff } from "./hindrances.ts";
 
 /** One instance, with proxies to the database of its own. Times by `Date.now()`. */
 export interface Member {
@@ -32,10 +24,8 @@ export interface Member {
   wasFit(fromMs: number, toMs: number, kinds?: readonly HindranceKind[]): boolean;
   /** Infinite while it has not. */
   endedAtMs: number;
-  /** How long it could not do its part in that time. */
   cutForMs(fromMs: number, toMs: number): number;
-  /** Whether it reached the database at all in that time, for so long as it takes to connect and to read. */
-  reachedDatabase(fromMs: number, toMs: number): boolean;
+  wasCutOff(fromMs: number, toMs: number): boolean;
 }
 
 export interface StormyFleet {
@@ -51,8 +41,6 @@ export interface StormyFleet {
   close(): Promise<void>;
 }
 
-/** To connect anew, which backs off, and to read the fleet's state. */
-const reconnectMs = 4000;
 const pauseMs = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export function createStormyFleet(options: {
@@ -145,8 +133,6 @@ function createMember(options: {
   const { name, instance, startedAtMs, proxy, listenProxy } = options;
   const readyAtMs = Date.now();
   const hindrances: Hindrance[] = [];
-  const overlapping = (fromMs: number, toMs: number, kinds: readonly HindranceKind[]) =>
-    hindrances.filter((one) => kinds.includes(one.kind) && one.fromMs < toMs && one.toMs > fromMs);
   return {
     name,
     instance,
@@ -169,28 +155,15 @@ function createMember(options: {
     },
     setNotifications: (mode) => listenProxy.setMode(mode),
     hinder(kind) {
-      const hindrance = { kind, fromMs: Date.now(), toMs: Number.POSITIVE_INFINITY };
+      const hindrance: Hindrance = { kind, fromMs: Date.now(), toMs: Number.POSITIVE_INFINITY };
       hindrances.push(hindrance);
       return () => {
         hindrance.toMs = Date.now();
       };
     },
     wasFit: (fromMs, toMs, kinds = ["cut", "slow"]) =>
-      fromMs >= readyAtMs && overlapping(fromMs, toMs, kinds).length === 0,
-    cutForMs: (fromMs, toMs) =>
-      overlapping(fromMs, toMs, ["cut"]).reduce(
-        (sum, one) => sum + Math.min(one.toMs, toMs) - Math.max(one.fromMs, fromMs),
-        0,
-      ),
-    reachedDatabase(fromMs, toMs) {
-      let freeSinceMs = fromMs;
-      for (const { fromMs: cutAtMs, toMs: healedAtMs } of overlapping(fromMs, toMs, ["cut"]).sort(
-        (a, b) => a.fromMs - b.fromMs,
-      )) {
-        if (cutAtMs - freeSinceMs >= reconnectMs) return true;
-        freeSinceMs = Math.max(freeSinceMs, healedAtMs);
-      }
-      return toMs - freeSinceMs >= reconnectMs;
-    },
+      fromMs >= readyAtMs && overlapping(hindrances, fromMs, toMs, kinds).length === 0,
+    cutForMs: (fromMs, toMs) => cutForMs(hindrances, fromMs, toMs),
+    wasCutOff: (fromMs, toMs) => wasCutOff(hindrances, fromMs, toMs),
   };
 }
