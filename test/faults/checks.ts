@@ -25,7 +25,7 @@ const marginMs = 1500;
 export const maxStalenessMs = 10_000;
 const boundMs = 1000;
 /** An unknown kid is remembered for 2 s, and the whole set asked for once a second. */
-const ourVerifier = { name: "keyfleet/verifier", staleMs: 3000 };
+export const ourVerifier = { name: "keyfleet/verifier", staleMs: 3000 };
 const everyMs = 400;
 const againEach = 6;
 

@@ -11,6 +11,21 @@ export type NetworkFault = Exclude<ProxyMode, "pass">;
 
 export type Faults = ReturnType<typeof createFaults>;
 
+export const networkFaults: readonly NetworkFault[] = ["hang", "refuse", "half-open"];
+
+/** Each is counted where it meets somebody. */
+export const faultKinds = [
+  ...(["start", "terminate", "kill", "pause", "cut connections", "delay"] as const),
+  ...(["network of one: hang", "network of one: refuse", "network of one: half-open"] as const),
+  ...(["network of all: hang", "network of all: refuse", "network of all: half-open"] as const),
+  ...(["lost notifications of one", "lost notifications of all"] as const),
+  ...(["terminated keyfleet-listen", "terminated keyfleet%"] as const),
+  ...(["database stop", "database crash", "key revocation", "replacement of all", "scale"] as const),
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+/** The ledger's name for it. */
+export const countOf = (kind: FaultKind) => `fault, ${kind}`;
+
 const patienceMs = 30_000;
 
 export function createFaults(deps: {
@@ -21,13 +36,19 @@ export function createFaults(deps: {
 }) {
   const { database, fleet, ledger, random } = deps;
   const { tell } = ledger;
+  const met = (kind: FaultKind) => ledger.count(countOf(kind));
 
   /** One that serves, and that every other fault leaves alone meanwhile; waits until there is one. */
-  async function onOne(work: (member: Member) => Promise<void>): Promise<void> {
+  async function onOne(
+    kind: FaultKind,
+    work: (member: Member) => Promise<void>,
+    fits: (member: Member) => boolean = () => true,
+  ): Promise<void> {
     for (const deadlineMs = Date.now() + patienceMs; Date.now() < deadlineMs; await pause(50)) {
-      const member = random.pick(fleet.serving().filter(({ busy }) => !busy));
+      const member = random.pick(fleet.serving().filter((one) => !one.busy && fits(one)));
       if (member === undefined) continue;
       member.busy = true;
+      met(kind);
       await work(member);
       member.busy = false;
       return;
@@ -36,10 +57,9 @@ export function createFaults(deps: {
   }
 
   /** Everybody, those that leave included. */
-  async function onAll(work: () => Promise<void>): Promise<void> {
-    const release = fleet.members
-      .filter(({ state }) => state !== "gone")
-      .map((member) => member.hinder("cut"));
+  async function onAll(kind: FaultKind, work: () => Promise<void>): Promise<void> {
+    const release = living().map((member) => member.hinder("cut"));
+    if (release.length > 0) met(kind);
     await work();
     for (const end of release) end();
   }
@@ -47,16 +67,19 @@ export function createFaults(deps: {
   const living = () => fleet.members.filter(({ state }) => state !== "gone");
 
   return {
-    start: async () => void (await fleet.start()),
+    async start(): Promise<void> {
+      await fleet.start();
+      met("start");
+    },
 
-    terminate: () => onOne((member) => fleet.terminate(member)),
+    terminate: () => onOne("terminate", (member) => fleet.terminate(member)),
 
-    kill: () => onOne((member) => fleet.kill(member)),
+    kill: () => onOne("kill", (member) => fleet.kill(member)),
 
-    pause: (forMs: number) => onOne((member) => fleet.pause(member, forMs)),
+    pause: (forMs: number) => onOne("pause", (member) => fleet.pause(member, forMs)),
 
     networkOfOne: (mode: NetworkFault, forMs: number) =>
-      onOne(async (member) => {
+      onOne(`network of one: ${mode}`, async (member) => {
         tell(`the network of ${member.name}: ${mode} for ${Math.round(forMs)} ms`);
         const release = member.hinder("cut");
         member.setNetwork(mode);
@@ -66,7 +89,7 @@ export function createFaults(deps: {
       }),
 
     networkOfAll: (mode: NetworkFault, forMs: number) =>
-      onAll(async () => {
+      onAll(`network of all: ${mode}`, async () => {
         tell(`the network of all: ${mode} for ${Math.round(forMs)} ms`);
         const cut = living();
         for (const member of cut) member.setNetwork(mode);
@@ -75,14 +98,14 @@ export function createFaults(deps: {
       }),
 
     cutConnections: () =>
-      onOne(async (member) => {
+      onOne("cut connections", async (member) => {
         tell(`the connections of ${member.name} are cut`);
         member.cutConnections();
-        member.hinder("slow")();
+        member.hinder("cut")();
       }),
 
     delay: (upToMs: number, forMs: number) =>
-      onOne(async (member) => {
+      onOne("delay", async (member) => {
         tell(
           `the network of ${member.name}: up to ${Math.round(upToMs)} ms slower for ${Math.round(forMs)} ms`,
         );
@@ -104,28 +127,40 @@ export function createFaults(deps: {
         await pause(forMs);
         for (const member of deaf) member.setNotifications("pass");
       };
-      return whose === "all" ? lose(living()) : onOne((member) => lose([member]));
+      if (whose === "one") return onOne("lost notifications of one", (member) => lose([member]));
+      met("lost notifications of all");
+      return lose(living());
     },
 
-    /** `keyfleet-listen`: of the listeners alone. */
+    /** `keyfleet-listen`: of the listeners alone, without whom the fleet's state is polled. Waits until there are any. */
     async terminateBackends(application: "keyfleet-listen" | "keyfleet%"): Promise<void> {
-      tell(`backends of ${application} are terminated`);
-      for (const member of living()) member.hinder("slow")();
-      await database.query(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like $1",
-        [application],
-      );
+      for (const deadlineMs = Date.now() + patienceMs; Date.now() < deadlineMs; await pause(50)) {
+        const release = living().map((member) => member.hinder(application === "keyfleet%" ? "cut" : "slow"));
+        const terminated = await database.query(
+          "select pg_terminate_backend(pid) from pg_stat_activity where application_name like $1",
+          [application],
+        );
+        for (const end of release) end();
+        if (terminated.length === 0) continue;
+        tell(`${terminated.length} backends of ${application} are terminated`);
+        return met(`terminated ${application}`);
+      }
+      ledger.count("faults that met nobody");
     },
 
     restartDatabase: (how: "stop" | "crash") =>
-      onAll(async () => {
+      onAll(`database ${how}`, async () => {
         tell(`PostgreSQL: ${how}`);
         await database.restart(how);
         tell("PostgreSQL is back");
       }),
 
-    revokeKeys: () =>
-      onOne(async (member) => {
+    async revokeKeys(): Promise<void> {
+      const signers = await database.query<{ id: string }>(
+        "select distinct instance_id as id from keyfleet.signing_keys where retires_at > clock_timestamp()",
+      );
+      const ids = new Set(signers.map(({ id }) => id));
+      const revoke = async (member: Member) => {
         const id = member.instanceId();
         tell(`the keys of ${member.name} are revoked`);
         const rows = await database.query<{ kid: string }>(
@@ -135,14 +170,16 @@ export function createFaults(deps: {
         const kids = new Set(rows.map(({ kid }) => kid));
         const ending = ledger.noteEnding(({ kid }) => kids.has(kid));
         await database.query("select keyfleet.revoke_instance_keys($1, false, 'storm', null)", [id]);
-        ledger.count("key rings revoked");
         ending.answered();
-      }),
+      };
+      await onOne("key revocation", revoke, (member) => ids.has(member.instanceId()));
+    },
 
     /** New ones first, and all the old at once when those are ready, as a deployment does. */
     async replaceAll(): Promise<void> {
       const old = fleet.serving();
       tell(`the whole fleet of ${old.length} is replaced`);
+      if (old.length > 0) met("replacement of all");
       await Promise.all(old.map(() => fleet.start()));
       await Promise.all(
         old.filter(({ state }) => state === "serving").map((member) => fleet.terminate(member)),
@@ -152,6 +189,7 @@ export function createFaults(deps: {
     async scaleTo(count: number): Promise<void> {
       const before = fleet.serving();
       tell(`scale from ${before.length} to ${count}`);
+      if (count !== before.length) met("scale");
       const more = Array.from({ length: Math.max(0, count - before.length) }, () => fleet.start());
       const fewer = before.slice(0, Math.max(0, before.length - count));
       await Promise.all([...more, ...fewer.map((member) => fleet.terminate(member))]);

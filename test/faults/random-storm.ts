@@ -1,10 +1,11 @@
 /** A sequence of faults by chance, which its seed repeats as far as the fleet is as it was. */
 
 import { setTimeout as pause } from "node:timers/promises";
-import type { Faults, NetworkFault } from "./faults.ts";
+import { countOf, type FaultKind, type Faults, networkFaults } from "./faults.ts";
 import type { Storm } from "./storm.ts";
 
 interface Choice {
+  readonly kind: FaultKind;
   readonly weight: number;
   /** Of those that serve: fewer would end the fleet, more would be too many for the machine. */
   readonly fits?: (serving: number) => boolean;
@@ -13,6 +14,13 @@ interface Choice {
   run(faults: Faults): Promise<void>;
 }
 
+const choice = (
+  kind: FaultKind,
+  weight: number,
+  run: Choice["run"],
+  conditions: Pick<Choice, "fits" | "alone"> = {},
+): Choice => ({ kind, weight, run, ...conditions });
+
 const leastServing = 2;
 const mostServing = 7;
 
@@ -20,38 +28,43 @@ const mostServing = 7;
 export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: number }): Promise<void> {
   const { fleet, faults, random, ledger } = storm;
   const { between } = random;
-  const networkFault = () => random.pick<NetworkFault>(["hang", "refuse", "half-open"]) ?? "hang";
   const canLose = (serving: number) => serving > leastServing;
   const choices: readonly Choice[] = [
-    { weight: 10, fits: (serving) => serving < mostServing, run: (f) => f.start() },
-    { weight: 5, fits: canLose, run: (f) => f.terminate() },
-    { weight: 4, fits: canLose, run: (f) => f.kill() },
-    { weight: 6, run: (f) => f.pause(between(500, 4000)) },
-    { weight: 2, fits: (serving) => serving > 3, run: (f) => f.pause(options.keyLifeMs) },
-    { weight: 8, run: (f) => f.networkOfOne(networkFault(), between(500, 6000)) },
-    { weight: 2, run: (f) => f.networkOfOne(networkFault(), between(15_000, 25_000)) },
-    { weight: 3, alone: true, run: (f) => f.networkOfAll(networkFault(), between(500, 4000)) },
-    { weight: 1, alone: true, run: (f) => f.networkOfAll("hang", between(15_000, 20_000)) },
-    { weight: 4, run: (f) => f.cutConnections() },
-    { weight: 4, run: (f) => f.delay(between(20, 150), between(1000, 6000)) },
-    { weight: 3, run: (f) => f.loseNotifications(between(2000, 10_000), "one") },
-    { weight: 1, run: (f) => f.loseNotifications(between(2000, 5000), "all") },
-    { weight: 4, run: (f) => f.terminateBackends("keyfleet-listen") },
-    { weight: 2, run: (f) => f.terminateBackends("keyfleet%") },
-    { weight: 2, alone: true, run: (f) => f.restartDatabase("stop") },
-    { weight: 2, alone: true, run: (f) => f.restartDatabase("crash") },
-    { weight: 2, run: (f) => f.revokeKeys() },
-    { weight: 1, fits: (serving) => serving < 5, run: (f) => f.replaceAll() },
-    { weight: 1, run: (f) => f.scaleTo(8) },
-    { weight: 1, run: (f) => f.scaleTo(1) },
+    choice("start", 10, (f) => f.start(), { fits: (serving) => serving < mostServing }),
+    choice("terminate", 5, (f) => f.terminate(), { fits: canLose }),
+    choice("kill", 4, (f) => f.kill(), { fits: canLose }),
+    choice("pause", 6, (f) => f.pause(between(500, 4000))),
+    choice("pause", 2, (f) => f.pause(options.keyLifeMs), { fits: (serving) => serving > 3 }),
+    ...networkFaults.flatMap((how) => [
+      choice(`network of one: ${how}`, 3, (f) => f.networkOfOne(how, between(500, 6000))),
+      choice(`network of one: ${how}`, 0.7, (f) => f.networkOfOne(how, between(15_000, 25_000))),
+      choice(`network of all: ${how}`, 1, (f) => f.networkOfAll(how, between(500, 4000)), { alone: true }),
+    ]),
+    choice("network of all: hang", 1, (f) => f.networkOfAll("hang", between(15_000, 20_000)), {
+      alone: true,
+    }),
+    choice("cut connections", 4, (f) => f.cutConnections()),
+    choice("delay", 4, (f) => f.delay(between(20, 150), between(1000, 6000))),
+    choice("lost notifications of one", 3, (f) => f.loseNotifications(between(2000, 10_000), "one")),
+    choice("lost notifications of all", 1, (f) => f.loseNotifications(between(2000, 5000), "all")),
+    choice("terminated keyfleet-listen", 4, (f) => f.terminateBackends("keyfleet-listen")),
+    choice("terminated keyfleet%", 2, (f) => f.terminateBackends("keyfleet%")),
+    choice("database stop", 2, (f) => f.restartDatabase("stop"), { alone: true }),
+    choice("database crash", 2, (f) => f.restartDatabase("crash"), { alone: true }),
+    choice("key revocation", 2, (f) => f.revokeKeys()),
+    choice("replacement of all", 1, (f) => f.replaceAll(), { fits: (serving) => serving < 5 }),
+    choice("scale", 1, (f) => f.scaleTo(8)),
+    choice("scale", 1, (f) => f.scaleTo(1)),
   ];
   const underWay = new Set<Promise<void>>();
 
-  function choose(): Choice | undefined {
+  function choose(missingFirst: boolean): Choice | undefined {
     const serving = fleet.serving().length;
     const fitting = choices.filter(({ fits }) => fits?.(serving) ?? true);
-    let left = random.next() * fitting.reduce((sum, { weight }) => sum + weight, 0);
-    return fitting.find(({ weight }) => {
+    const missing = fitting.filter(({ kind }) => missingFirst && !ledger.counts().has(countOf(kind)));
+    const among = missing.length > 0 ? missing : fitting;
+    let left = random.next() * among.reduce((sum, { weight }) => sum + weight, 0);
+    return among.find(({ weight }) => {
       left -= weight;
       return left < 0;
     });
@@ -66,9 +79,10 @@ export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: nu
   }
 
   for (const endsAtMs = Date.now() + options.forMs; Date.now() < endsAtMs; ) {
-    const choice = choose();
-    if (choice?.alone) await choice.run(faults);
-    else if (choice !== undefined) begin(choice.run(faults));
+    // In the second half, what chance has left out so far.
+    const chosen = choose(Date.now() > endsAtMs - options.forMs / 2);
+    if (chosen?.alone) await chosen.run(faults);
+    else if (chosen !== undefined) begin(chosen.run(faults));
     if (fleet.serving().length < leastServing) begin(faults.start());
     ledger.count("faults");
     await pause(between(500, 4000));

@@ -7,7 +7,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { createVerifier } from "../../src/verifier/verifier.ts";
 import { alice, eventually, manageAccounts, postLogin } from "../support/accounts.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
-import { createChecks, maxStalenessMs } from "./checks.ts";
+import { createChecks, maxStalenessMs, ourVerifier } from "./checks.ts";
 import type { ForeignKind } from "./consumers/foreign-consumers.ts";
 import { type Consumer, type ConsumerOptions, createConsumers, describeConsumer } from "./consumers.ts";
 import { createFaults, type Faults } from "./faults.ts";
@@ -38,6 +38,8 @@ export interface Storm {
   readonly ledger: Ledger;
   readonly random: SeededRandom;
   readonly database: StormDatabase;
+  /** Their names, as the ledger counts by them. */
+  readonly consumers: readonly string[];
   /** The last checks of everything, and the report. */
   finish(): Promise<string>;
   close(): Promise<void>;
@@ -107,6 +109,7 @@ export async function startStorm(options: StormOptions): Promise<Storm> {
     return {
       ...{ fleet, front, ledger, random, database, close },
       faults: createFaults({ database, fleet, ledger, random }),
+      consumers: [...consumers.map(({ name }) => name), ourVerifier.name],
       async finish() {
         ledger.tell("the last checks");
         await people.stop();
