@@ -28,9 +28,9 @@ interface Answer {
 }
 
 /** Longer than a minute, after which lost signers count as dead; shorter than the grace of a refresh. */
+const patienceMs = 150_000;
 /** Worth telling. */
 const longWaitMs = 10_000;
-const patienceMs = 150_000;
 const attemptMs = 4000;
 const sessionsEach = 5;
 
