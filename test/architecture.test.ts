@@ -70,9 +70,14 @@ const files: readonly SourceFile[] = readdirSync(sourceRoot, { recursive: true, 
       path,
       text,
       imports: specifiers.filter(isOurs).map((specifier) => normalize(join(dirname(path), specifier))),
-      packages: specifiers.filter((specifier) => !isOurs(specifier)),
+      packages: specifiers.filter((specifier) => !isOurs(specifier)).map(packageOf),
     };
   });
+
+/** Of Node's own modules, the module. */
+function packageOf(specifier: string): string {
+  return /^(node:.+|(@[^/]+\/)?[^/]+)/.exec(specifier)?.[0] ?? specifier;
+}
 
 const folderOf = (path: string) => (path.includes("/") ? `${path.split("/")[0]}/` : "");
 const rankOf = (path: string) => ranks[folderOf(path) || path];

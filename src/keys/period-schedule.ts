@@ -36,13 +36,16 @@ export function scheduleProblem(expression: string): string | undefined {
 export function createPeriodSchedule(expression: string): PeriodSchedule {
   const problem = scheduleProblem(expression);
   if (problem !== undefined) throw new RangeError(`the schedule ${problem}`);
-  const timesOfDayMs = readTimesOfDay(expression);
+  const fields = parse(expression);
+  const timesOfDayMs = readTimesOfDay(fields);
   const firstTimeOfDayMs = timesOfDayMs[0] ?? 0;
   const task = createTask(expression, () => undefined, { timezone: "UTC" });
   void task.destroy();
+  const isForEveryDay = isEveryDay(fields);
   /** Asked for one day many times over, and slow. */
   let known = { dayStartMs: Number.NaN, matches: false };
   function matchesDay(dayStartMs: number): boolean {
+    if (isForEveryDay) return true;
     if (known.dayStartMs !== dayStartMs)
       known = { dayStartMs, matches: task.match(new Date(dayStartMs + firstTimeOfDayMs)) };
     return known.matches;
@@ -102,8 +105,13 @@ export function shortestPeriodMs(schedule: PeriodSchedule, nowMs: number): numbe
   return shortestMs;
 }
 
-function readTimesOfDay(expression: string): number[] {
-  const { hour, minute, second } = parse(expression);
+type CronFields = ReturnType<typeof parse>;
+
+function isEveryDay({ dayOfMonth, month, dayOfWeek }: CronFields): boolean {
+  return dayOfMonth.length === 31 && month.length === 12 && dayOfWeek.length === 7;
+}
+
+function readTimesOfDay({ hour, minute, second }: CronFields): number[] {
   const ascending = (values: number[]) => [...values].sort((a, b) => a - b);
   return ascending(hour).flatMap((h) =>
     ascending(minute).flatMap((m) => ascending(second).map((s) => ((h * 60 + m) * 60 + s) * 1000)),

@@ -1,6 +1,8 @@
 /** The server's own verification of its access tokens: form, signature, claims (RFC 9068 §4, RFC 8725). */
 
-import { type CryptoKey, compactVerify, importJWK } from "jose";
+import type { CryptoKey } from "jose";
+import { compactVerify } from "jose/jws/compact/verify";
+import { importJWK } from "jose/key/import";
 import { type Clock, secondMs } from "../clock.ts";
 import { unavailable } from "../errors.ts";
 import type { Directory, KeyLookup } from "../keys/directory.ts";

@@ -1,6 +1,8 @@
 /** A key as an issuer serves it, believed only where it is what its kid says (RFC 7517, RFC 7638, RFC 8037). */
 
-import { type CryptoKey, calculateJwkThumbprint, importJWK, type JWK } from "jose";
+import type { CryptoKey, JWK } from "jose";
+import { calculateJwkThumbprint } from "jose/jwk/thumbprint";
+import { importJWK } from "jose/key/import";
 import { isLowOrderPoint, kidPattern } from "../protocol/jwk.ts";
 import type { VerifierAlgorithm } from "./options.ts";
 

@@ -1,6 +1,6 @@
 /** Verifies Keyfleet's access tokens: strictly, alone, and knowing within a second what was revoked. */
 
-import { compactVerify } from "jose";
+import { compactVerify } from "jose/jws/compact/verify";
 import { compactJwsMaxCharacters, decodeCompactJws } from "../protocol/compact-jws.ts";
 import { checkClaims, checkTimes, type VerifiedClaims } from "./check-claims.ts";
 import { checkHeader } from "./check-header.ts";
