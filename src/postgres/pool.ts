@@ -72,9 +72,9 @@ export function timestamp(timeMs: number): string {
   return new Date(Math.round(timeMs)).toISOString();
 }
 
-/** The parameter for an interval. */
+/** The parameter for an interval. In seconds: before PostgreSQL 15 no number in it may go beyond 31 bits. */
 export function interval(durationMs: number): string {
-  return `${Math.round(durationMs)} milliseconds`;
+  return `${Math.round(durationMs) / 1000} seconds`;
 }
 
 /** Whether the error says that the database cannot be reached or cannot serve now, rather than that we erred. */

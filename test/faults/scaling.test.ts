@@ -1,4 +1,4 @@
-/** Scaling out and deploying under load, before consumers that go by what they have read; each beside its control. */
+/** Scaling out under load, before consumers that go by what they have read, beside its control; and who lingers. */
 
 import { afterEach, expect, test } from "@jest/globals";
 import { addAccount, login } from "../support/accounts.ts";
@@ -43,34 +43,6 @@ test("an instance that is added under load answers a login soon after its start,
   };
   await Promise.all([scaled(), control()]);
 }, 60_000);
-
-test("where a whole fleet of MAX_SIGNERS instances is replaced, one after the other, the last lends until a new one is mature and no longer: there is always a mature signer, and who reads the set again rejects no token", async () => {
-  const lingerMs = 30_000;
-  const replaced = async (linger: string) => {
-    const loaded = await start(2, { MAX_SIGNERS: "2", SHUTDOWN_LINGER: linger });
-    const [first, last] = loaded.fleet.serving();
-    if (first === undefined || last === undefined) throw new Error("nobody is there to be replaced");
-    const successors = await Promise.all([loaded.fleet.start(), loaded.fleet.start()]);
-    const beganMs = Date.now();
-    await loaded.fleet.terminate(first);
-    await loaded.fleet.terminate(last);
-    const leftAfterMs = Date.now() - beganMs;
-    await loaded.more(30);
-    return {
-      immatureTokens: await loaded.immatureTokens(),
-      rejecting: loaded.rejecting(),
-      stoppedAfterMaturityMs: await loaded.stoppedAfterMaturityMs(last, successors),
-      leftAfterMs,
-    };
-  };
-  const [lingering, control] = await Promise.all([replaced(`${lingerMs}ms`), replaced("0s")]);
-  expect(lingering).toMatchObject({ immatureTokens: 0, rejecting: [readOnceName] });
-  expect(lingering.stoppedAfterMaturityMs).toBeGreaterThanOrEqual(0);
-  expect(lingering.leftAfterMs).toBeLessThan(lingerMs / 2);
-  // What consumers make of such tokens is shown above: here it depends on when each of them read last.
-  expect(control.immatureTokens).toBeGreaterThan(0);
-  expect(control.stoppedAfterMaturityMs).toBeLessThan(0);
-}, 120_000);
 
 test("an instance whose successor does not mature lingers to the end of its time, and one that is alone not at all", async () => {
   const lingerMs = 1500;

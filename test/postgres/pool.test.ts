@@ -1,5 +1,5 @@
 import { expect, test } from "@jest/globals";
-import { createPool, endPool, servingTimeouts } from "../../src/postgres/pool.ts";
+import { createPool, endPool, interval, servingTimeouts } from "../../src/postgres/pool.ts";
 import { freshDatabase } from "../support/database.ts";
 
 test("a time arrives as the milliseconds that a column would hold, whatever its microseconds", async () => {
@@ -18,5 +18,18 @@ test("a time arrives as the milliseconds that a column would hold, whatever its 
   );
   expect(strange).toEqual([{ never: Number.POSITIVE_INFINITY, none: null }]);
   await endPool(pool);
+  await database.drop();
+});
+
+test("an interval is exact to the millisecond, and holds no number that an older PostgreSQL does not read", async () => {
+  const durationsMs = [0, 1, 999, 1001, 30 * 86_400_000, 90 * 86_400_000 + 7, 365 * 86_400_000];
+  const intervals = durationsMs.map(interval);
+  expect(intervals.map(Number.parseFloat).filter((number) => number >= 2 ** 31)).toEqual([]);
+  const database = await freshDatabase();
+  const { rows } = await database.pool.query(
+    "select extract(epoch from given)::float8 * 1000 as ms from unnest($1::interval[]) given",
+    [intervals],
+  );
+  expect(rows.map(({ ms }) => Math.round(ms))).toEqual(durationsMs);
   await database.drop();
 });
