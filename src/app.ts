@@ -50,6 +50,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     workerUrl: options.passwordWorkerUrl,
     cost: config.bcryptCost,
     threads: config.hashWorkers,
+    isEager: true,
     queueLimit: config.hashQueue,
   });
   const services = createServices({ config, secrets, logger, metrics, fleet, hasher, issuer });

@@ -1,5 +1,6 @@
 /** The hashing threads: one a core, with a bounded queue in front. */
 
+import type { Worker } from "node:worker_threads";
 import { Piscina } from "piscina";
 import { unavailable } from "../errors.ts";
 import type { HashingResult, HashingTask } from "./password-worker.ts";
@@ -21,18 +22,22 @@ export interface PasswordHasherOptions {
   readonly workerUrl: URL;
   readonly cost: number;
   readonly threads: number;
+  /** Whether the threads are started at once, rather than when they are first needed. */
+  readonly isEager: boolean;
   /** Tasks that may wait; one more is refused with `temporarily_unavailable`. */
   readonly queueLimit: number;
 }
 
 export function createPasswordHasher(options: PasswordHasherOptions): PasswordHasher {
-  const { cost, threads, queueLimit } = options;
+  const { cost, threads, isEager, queueLimit } = options;
   const pool = new Piscina<HashingTask, HashingResult>({
     filename: options.workerUrl.href,
     name: "runHashingTask",
-    minThreads: threads,
+    minThreads: isEager ? threads : 0,
     maxThreads: threads,
+    idleTimeout: Number.POSITIVE_INFINITY,
   });
+  const loaded = Promise.all(pool.threads.map(firstWord));
 
   async function run(task: HashingTask): Promise<HashingResult> {
     if (pool.queueSize >= queueLimit) throw unavailable("Too many logins are waiting.");
@@ -51,6 +56,17 @@ export function createPasswordHasher(options: PasswordHasherOptions): PasswordHa
     },
     isOutdated: (hash) => Number(hash.slice(4, 6)) < cost,
     queueLength: () => pool.queueSize,
-    close: () => pool.close(),
+    async close() {
+      for (const thread of pool.threads) thread.ref();
+      await loaded;
+      await pool.close();
+    },
   };
+}
+
+/** A thread that is ended while it loads bcrypt ends the process, by SIGABRT (seen): so its first message is awaited. */
+function firstWord(thread: Worker): Promise<void> {
+  return new Promise((resolve) => {
+    for (const event of ["message", "exit"]) thread.once(event, () => resolve());
+  });
 }

@@ -80,6 +80,7 @@ export async function withAccounts<Result>(
     workerUrl: passwordWorkerUrl,
     cost: config.bcryptCost,
     threads: 1,
+    isEager: false,
     queueLimit: 1,
   });
   const policy = createPasswordPolicy({

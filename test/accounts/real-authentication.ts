@@ -31,7 +31,13 @@ export function createRealAuthentication(options: RealAuthenticationOptions): Re
   const { databaseUrl, cost, replaceHasher = (hasher) => hasher } = options;
   const pool = createPool({ url: databaseUrl, max: 3, timeouts: servingTimeouts, onError: () => undefined });
   const store = createAccountStore(pool);
-  const hasher = createPasswordHasher({ workerUrl: passwordWorkerUrl, cost, threads: 1, queueLimit: 64 });
+  const hasher = createPasswordHasher({
+    workerUrl: passwordWorkerUrl,
+    cost,
+    threads: 1,
+    isEager: true,
+    queueLimit: 64,
+  });
   const policy = createPasswordPolicy({ minLengthCodePoints: 15, commonPasswords: new Set() });
   const counters = createAttemptCounters(pool, { attempts: 100_000, windowMs: 900_000 });
   const reports: string[] = [];

@@ -213,6 +213,7 @@ describe("a refusal does not tell", () => {
       workerUrl: passwordWorkerUrl,
       cost: oldCost,
       threads: 1,
+      isEager: true,
       queueLimit: 8,
     });
     const atItsOwnCost = (hasher: PasswordHasher): PasswordHasher => ({

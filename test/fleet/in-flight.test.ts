@@ -16,7 +16,13 @@ let database: TestDatabase;
 let fleet: Three<InProcessInstance>;
 
 beforeAll(async () => {
-  hasher = createPasswordHasher({ workerUrl: passwordWorkerUrl, cost: 4, threads: 1, queueLimit: 64 });
+  hasher = createPasswordHasher({
+    workerUrl: passwordWorkerUrl,
+    cost: 4,
+    threads: 1,
+    isEager: true,
+    queueLimit: 64,
+  });
   database = await freshDatabase();
   const create = () => createInProcessInstance(database.url, hasher);
   fleet = await Promise.all([create(), create(), create()]);

@@ -10,9 +10,7 @@ import { audience, createForger, type Forger, makeKey, sessionId } from "./forge
 import { type SmallIssuer, startSmallIssuer } from "./small-issuer.ts";
 
 const distUrl = new URL("../../dist/", import.meta.url);
-const packages: Readonly<Record<string, URL>> = {
-  jose: new URL("../../node_modules/jose/dist/webapi/index.js", import.meta.url),
-};
+const joseUrl = new URL("../../node_modules/jose/dist/webapi/", import.meta.url);
 
 /** What WinterTC's minimum common API has of what is asked for here; timers are numbers there. */
 function workerGlobals(): object {
@@ -44,9 +42,10 @@ function createLoader(context: Context) {
   const modules = new Map<string, Promise<Module>>();
 
   function resolve(specifier: string, from: URL): URL {
-    const url = specifier.startsWith(".") ? new URL(specifier, from) : packages[specifier];
-    if (url === undefined) throw new Error(`there is no module ${specifier} here`);
-    return url;
+    if (specifier.startsWith(".")) return new URL(specifier, from);
+    const part = /^jose\/(.+)$/.exec(specifier)?.[1];
+    if (part === undefined) throw new Error(`there is no module ${specifier} here`);
+    return new URL(`${part}.js`, joseUrl);
   }
 
   function load(url: URL): Promise<Module> {
