@@ -83,7 +83,7 @@ function expectNothingLeft(what: string, counts: RoundCounts): void {
 }
 
 test("no session and no token survives a disabling, a password change or an ending of all sessions", async () => {
-  expectNothingLeft("against endings of all of an account", await race(accountEndings, amount(60, 1880)));
+  expectNothingLeft("against endings of all of an account", await race(accountEndings, amount(30, 1880)));
 }, 120_000);
 
 test("control: where the ending is one statement, sessions survive it", async () => {
@@ -97,7 +97,7 @@ test("control: where the ending is one statement, sessions survive it", async ()
 }, 60_000);
 
 test("no refresh outlives the logout of its session", async () => {
-  expectNothingLeft("against logouts", await race(["logout"], amount(80, 200)));
+  expectNothingLeft("against logouts", await race(["logout"], amount(40, 200)));
 }, 60_000);
 
 test("refreshes that wait for the logout of their session get nothing", async () => {
@@ -123,7 +123,7 @@ test("over HTTP on three processes, too, nothing survives", async () => {
   try {
     const urls = await Promise.all([start(), start(), start()]);
     const endings = [...accountEndings, "logout"] as const;
-    const rounds = await runRounds(database, amount(40, 120), abreast, (index) =>
+    const rounds = await runRounds(database, amount(24, 120), abreast, (index) =>
       makeHttpRound(urls, fleet[0], endings[index % endings.length] ?? "disable", index),
     );
     expectNothingLeft("over HTTP", await countRounds(database, rounds));

@@ -88,7 +88,7 @@ const describeMs = (sorted: readonly number[]) =>
 
 test("a logout is at every consumer of three instances within 250 ms of its 204, also right after one of them died", async () => {
   const arrivals = connectConsumers(15);
-  const [steadily, afterwards] = [amount(100, 200), amount(50, 100)];
+  const [steadily, afterwards] = [amount(60, 200), amount(30, 100)];
   const sessions = await logInMany(steadily + afterwards);
   await eventually(() => consumers.every((consumer) => consumer.url() !== undefined));
   const steady = await measureMs(sessions.slice(0, steadily), instances, arrivals);

@@ -36,7 +36,7 @@ afterEach(async () => {
 });
 
 /** Of which a quarter are made over HTTP, and a tenth slowly. */
-const total = amount(400, 1000);
+const total = amount(200, 1000);
 
 const oneOf = <Item>(items: readonly Item[]) => items[Math.floor(Math.random() * items.length)] as Item;
 

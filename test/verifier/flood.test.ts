@@ -12,7 +12,7 @@ import { percentile } from "../support/percentile.ts";
 import { logIn } from "../support/revocations.ts";
 
 const audience = "https://api.example";
-const floodTokens = amount(30_000, 100_000);
+const floodTokens = amount(12_000, 100_000);
 const settings = { AUDIENCES: audience };
 
 let database: TestDatabase;
