@@ -5,6 +5,12 @@ import { createAccountStore } from "../../src/postgres/accounts.ts";
 import { createInstanceStore } from "../../src/postgres/instances.ts";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { type CommandResult, runCommand } from "../cli/run-command.ts";
+import { insertKey, keepColumns } from "../fleet/database-attacks.ts";
+import { ourAccount, ourKey, person, strangersAccount } from "../fleet/forged-rows.ts";
+import { type People, startPeople } from "../fleet/people.ts";
+import { type RollingFleet, startRollingFleet } from "../fleet/rolling-fleet.ts";
+import { runbookCommands } from "../fleet/runbook.ts";
+import { runTyped, typeCommand } from "../fleet/typed-command.ts";
 import { addClient, basic, startEndpointFixture } from "../http/endpoint-fixture.ts";
 import { logLines } from "../http/refusal.ts";
 import { createForger } from "../http/strange-tokens.ts";
@@ -20,12 +26,6 @@ import {
 import { freshDatabase, inTransaction, type TestDatabase } from "../support/database.ts";
 import { readMetric, type Settings, testSecret } from "../support/instance.ts";
 import { readSnapshot } from "../support/revocation-stream.ts";
-import { insertKey, keepColumns } from "./database-attacks.ts";
-import { ourAccount, ourKey, person, strangersAccount } from "./forged-rows.ts";
-import { type People, startPeople } from "./people.ts";
-import { type RollingFleet, startRollingFleet } from "./rolling-fleet.ts";
-import { runbookCommands } from "./runbook.ts";
-import { runTyped, typeCommand } from "./typed-command.ts";
 
 let database: TestDatabase;
 let fleet: RollingFleet | undefined;
