@@ -17,6 +17,6 @@ export default {
   globalSetup: "<rootDir>/test/support/global-setup.ts",
   globalTeardown: "<rootDir>/test/support/global-teardown.ts",
   // For two processors: much of what they do is waiting.
-  maxWorkers: 5,
+  maxWorkers: 4,
   testTimeout: 20_000,
 };

@@ -48,6 +48,8 @@ interface TrackedSession extends ModelSession {
   /** By generation: when it was first used, between two readings of Postgres's clock. */
   readonly used: { fromMs: number; toMs: number }[];
   readonly presented: number[];
+  /** A refresh that raced its end may have been answered first, the answer lost, and been too late when asked again. */
+  mayHaveRotated?: boolean;
 }
 
 type ActionOf<Type extends Action["type"]> = Action & { readonly type: Type };
@@ -73,7 +75,7 @@ export function createLife({ database, fleet, graceMs, model, saw }: World, pers
     unknownSessions += lost;
     const [tokens, accessTokens] = [[String(body["refresh_token"])], [String(body["access_token"])]];
     const id = String(body["session_id"]);
-    const session = { id, tokens, accessTokens, used: [], presented: [], isAlive: true };
+    const session: TrackedSession = { id, tokens, accessTokens, used: [], presented: [], isAlive: true };
     sessions.push(session);
     return session;
   }
@@ -183,6 +185,7 @@ export function createLife({ database, fleet, graceMs, model, saw }: World, pers
     saw(by);
     if (racing.length > 0) {
       if (session.isAlive) expect(successors).toBe(racing.length);
+      session.mayHaveRotated = successors === 0;
       noteUse(session, generation, fromMs, toMs);
       saw(`raced: ${successors > 0 ? "some were faster" : "none was faster"}`);
     }
@@ -226,8 +229,11 @@ export function createLife({ database, fleet, graceMs, model, saw }: World, pers
       [person.accountId],
     );
     const byId = new Map(rows.map((row) => [row.id, row]));
-    for (const { id, tokens, isAlive } of sessions)
-      expect(byId.get(id)).toEqual({ id, generation: tokens.length - 1, alive: isAlive });
+    for (const { id, tokens, isAlive, mayHaveRotated = false } of sessions) {
+      const known = tokens.length - 1;
+      const generation = mayHaveRotated && byId.get(id)?.generation === known + 1 ? known + 1 : known;
+      expect(byId.get(id)).toEqual({ id, generation, alive: isAlive });
+    }
     const surplus = rows.filter(({ alive }) => alive).length - sessions.filter((s) => s.isAlive).length;
     expect(surplus).toBeLessThanOrEqual(unknownSessions);
   }

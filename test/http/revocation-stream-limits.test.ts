@@ -119,7 +119,7 @@ test("a consumer that does not read is cut off, and nothing is kept for it; one 
   const [batches, batchSize] = [5, 16_000];
   for (let batch = 1; batch <= batches; batch += 1) {
     await revokeIds(database.pool, batchSize, "3 seconds");
-    await eventually(() => received === batch * batchSize);
+    await eventually(() => received === batch * batchSize, 15_000);
   }
   await eventuallyMetric(async () => (await dropsOf(own)) === dropsBefore + 1);
   expect(await consumersOf(own)).toBe(1);

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterEach(() => listener.close());
 afterAll(() => Promise.all([database.drop(), other.drop()]));
 
-function listen(pool: Pick<Pool, "query">): void {
+function listen(pool: Pick<Pool, "query">, probeTimeoutMs = 100): void {
   heard = [];
   connections = 0;
   losses = [];
@@ -27,7 +27,7 @@ function listen(pool: Pick<Pool, "query">): void {
     pool: pool as Pool,
     channels: ["keyfleet_directory"],
     probeEveryMs: 20,
-    probeTimeoutMs: 100,
+    probeTimeoutMs,
     onNotification: (channel, payload) => heard.push(`${channel} ${payload}`),
     onConnected: () => {
       connections += 1;
@@ -38,7 +38,7 @@ function listen(pool: Pick<Pool, "query">): void {
 }
 
 test("what is notified is heard, and probes are kept to itself", async () => {
-  listen(database.pool);
+  listen(database.pool, 5000);
   await eventually(() => listener.isHearing());
   await database.pool.query("select pg_notify('keyfleet_directory', 'a')");
   await eventually(() => heard.length > 0);
