@@ -5,6 +5,7 @@ import { unavailable } from "../errors.ts";
 import type { KeyOffer, Signer } from "../keys/key-ring.ts";
 import { type AccessTokenGrant, accessTokenClaims, createJti } from "./access-token.ts";
 import type { LenderOffer, SignatureBorrower } from "./borrow-signature.ts";
+import { requireCurrentKeys } from "./require-current-keys.ts";
 
 /** Durations in milliseconds, the same on every instance. */
 export interface IssuingSettings {
@@ -82,8 +83,6 @@ const reasons: Record<NotIssued, string> = {
   not_signed: "No signature could be had.",
 };
 
-const keysNotRead = "The signing keys have to be read again.";
-
 export function createTokenIssuer({
   clock,
   signer,
@@ -94,14 +93,20 @@ export function createTokenIssuer({
 }: TokenIssuerDependencies): TokenIssuer {
   const nowMs = () => Math.round(clock.nowMs());
 
+  async function offerKeys(): Promise<KeyOffer> {
+    const offer = signer.offer();
+    if (offer.isMature) return offer;
+    await requireCurrentKeys(isCurrent);
+    return signer.offer();
+  }
+
   return {
     nowMs,
     async issue(attempt) {
       let result: Awaited<ReturnType<typeof attempt>> | NotIssued = "clock_differs";
       for (let count = 0, unsigned = 0; count < attempts && unsigned < unsignedAttempts; count += 1) {
         if (!clock.isSteady()) break;
-        if (!signer.offer().isMature && !(await isCurrent())) throw unavailable(keysNotRead);
-        const offer = signer.offer();
+        const offer = await offerKeys();
         result = await attempt({
           jti: createJti(),
           offer,

@@ -4,12 +4,12 @@ import type { CryptoKey } from "jose";
 import { compactVerify } from "jose/jws/compact/verify";
 import { importJWK } from "jose/key/import";
 import { type Clock, secondMs } from "../clock.ts";
-import { unavailable } from "../errors.ts";
 import type { Directory, KeyLookup } from "../keys/directory.ts";
 import { expiryMs, type PublishedKey } from "../keys/published-key.ts";
 import { type AccessTokenClaims, accessTokenType } from "../protocol/access-token.ts";
 import { decodeCompactJws } from "../protocol/compact-jws.ts";
 import type { SigningAlg } from "../protocol/jwk.ts";
+import { requireCurrentKeys } from "./require-current-keys.ts";
 
 export interface VerifiedAccessToken {
   readonly kid: string;
@@ -49,7 +49,7 @@ export function createVerifyAccessToken(deps: VerifyAccessTokenDependencies): Ve
   async function find(kid: string): Promise<KeyLookup> {
     const found = directory.find(kid);
     if (found.status !== "unknown") return found;
-    if (!(await deps.isCurrent())) throw unavailable("The signing keys have to be read again.");
+    await requireCurrentKeys(deps.isCurrent);
     return directory.find(kid);
   }
 
