@@ -39,13 +39,12 @@ export function createPeriodSchedule(expression: string): PeriodSchedule {
   const fields = parse(expression);
   const timesOfDayMs = readTimesOfDay(fields);
   const firstTimeOfDayMs = timesOfDayMs[0] ?? 0;
-  const task = createTask(expression, () => undefined, { timezone: "UTC" });
-  void task.destroy();
-  const isForEveryDay = isEveryDay(fields);
+  const task = isEveryDay(fields) ? undefined : createTask(expression, () => undefined, { timezone: "UTC" });
+  void task?.destroy();
   /** Asked for one day many times over, and slow. */
   let known = { dayStartMs: Number.NaN, matches: false };
   function matchesDay(dayStartMs: number): boolean {
-    if (isForEveryDay) return true;
+    if (task === undefined) return true;
     if (known.dayStartMs !== dayStartMs)
       known = { dayStartMs, matches: task.match(new Date(dayStartMs + firstTimeOfDayMs)) };
     return known.matches;
