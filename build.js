@@ -29,7 +29,8 @@ try {
     statSync(join(draft, name)).isFile(),
   );
   // The memory last: a build that ends before has not been.
-  for (const name of [...compiled.filter((name) => name !== memory), memory]) {
+  compiled.sort((one, other) => Number(one === memory) - Number(other === memory));
+  for (const name of compiled) {
     mkdirSync(dirname(join(folder, name)), { recursive: true });
     renameSync(join(draft, name), join(folder, name));
   }
