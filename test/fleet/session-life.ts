@@ -185,7 +185,7 @@ export function createLife({ database, fleet, graceMs, model, saw }: World, pers
     saw(by);
     if (racing.length > 0) {
       if (session.isAlive) expect(successors).toBe(racing.length);
-      session.mayHaveRotated = successors === 0;
+      session.mayHaveRotated = successors === 0 && answers.some(({ lost }) => lost > 0);
       noteUse(session, generation, fromMs, toMs);
       saw(`raced: ${successors > 0 ? "some were faster" : "none was faster"}`);
     }
