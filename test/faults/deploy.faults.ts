@@ -1,19 +1,13 @@
 /** A deploy under load, before consumers that go by what they have read, beside its control. */
 
-import { afterEach, expect, test } from "@jest/globals";
+import { expect, test } from "@jest/globals";
+import { closeAfterEach } from "../support/close-after-each.ts";
 import type { Settings } from "../support/instance.ts";
 import { readOnceName } from "./consumers.ts";
 import { startLoadedFleet } from "./loaded-fleet.ts";
 
-let closing: (() => Promise<unknown>)[] = [];
-
-afterEach(async () => {
-  await Promise.all(closing.map((close) => close()));
-  closing = [];
-}, 30_000);
-
-const start = (instances: number, settings: Settings) =>
-  startLoadedFleet(instances, settings, (close) => closing.push(close));
+const onClose = closeAfterEach(30_000);
+const start = (instances: number, settings: Settings) => startLoadedFleet(instances, settings, onClose);
 
 test("where a whole fleet of MAX_SIGNERS instances is replaced, one after the other, the last lends until a new one is mature and no longer: there is always a mature signer, and who reads the set again rejects no token", async () => {
   const lingerMs = 30_000;

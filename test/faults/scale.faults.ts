@@ -1,21 +1,15 @@
 /** Scaling out to many and back in, under load: how soon who was added answers, what consumers reject, how many keys it takes. */
 
-import { afterEach, expect, test } from "@jest/globals";
+import { expect, test } from "@jest/globals";
 import { eventually, login } from "../support/accounts.ts";
+import { closeAfterEach } from "../support/close-after-each.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
 import { readOnceName } from "./consumers.ts";
 import { startLoadedFleet } from "./loaded-fleet.ts";
 import { countServedKeys, watchServedKeys } from "./served-keys.ts";
 
-let closing: (() => Promise<unknown>)[] = [];
-
-afterEach(async () => {
-  await Promise.all(closing.map((close) => close()));
-  closing = [];
-}, 30_000);
-
-const start = (instances: number, settings: Settings) =>
-  startLoadedFleet(instances, settings, (close) => closing.push(close));
+const onClose = closeAfterEach(30_000);
+const start = (instances: number, settings: Settings) => startLoadedFleet(instances, settings, onClose);
 
 test("each of the instances that are added under load, one after the other, answers its first login within 2 s of process start, and no consumer rejects a token, not even one that never reads the set again", async () => {
   // A hash takes as long as by default, in the load too.
@@ -41,7 +35,7 @@ test("from 1 instance to 20 and back to 1, the oldest first, there is always a m
   const loaded = await start(1, { MAX_SIGNERS: String(maxSigners), SHUTDOWN_LINGER: "30s" });
   const { fleet, url } = loaded;
   const growing = watchServedKeys(url);
-  closing.push(growing.stop);
+  onClose(growing.stop);
   for (const size of [4, 8, 12, 16, 20]) {
     const added = Array.from({ length: size - fleet.serving().length }, () => fleet.start());
     await Promise.all(added);
@@ -51,7 +45,7 @@ test("from 1 instance to 20 and back to 1, the oldest first, there is always a m
   expect(mostGrowing).toBe(2 * maxSigners);
 
   const shrinking = watchServedKeys(url);
-  closing.push(shrinking.stop);
+  onClose(shrinking.stop);
   const left: string[] = [];
   for (const size of [10, 4, 1]) {
     const leaving = fleet.serving().slice(0, -size);

@@ -1,22 +1,16 @@
 /** Scaling out under load, before consumers that go by what they have read, beside its control; and who lingers. */
 
-import { afterEach, expect, test } from "@jest/globals";
+import { expect, test } from "@jest/globals";
 import { addAccount, login } from "../support/accounts.ts";
+import { closeAfterEach } from "../support/close-after-each.ts";
 import { freshDatabase } from "../support/database.ts";
 import { readMetric, type Settings, startInstance, type TestInstance } from "../support/instance.ts";
 import { readOnceName } from "./consumers.ts";
 import { startLoadedFleet } from "./loaded-fleet.ts";
 import { waitedForProcessorMs } from "./processor-waits.ts";
 
-let closing: (() => Promise<unknown>)[] = [];
-
-afterEach(async () => {
-  await Promise.all(closing.map((close) => close()));
-  closing = [];
-});
-
-const start = (instances: number, settings: Settings) =>
-  startLoadedFleet(instances, settings, (close) => closing.push(close));
+const onClose = closeAfterEach();
+const start = (instances: number, settings: Settings) => startLoadedFleet(instances, settings, onClose);
 
 test("an instance that is added under load answers a login soon after its start, and no consumer rejects a token, not even one that never reads the set again", async () => {
   const scaled = async () => {
@@ -48,7 +42,7 @@ test("an instance whose successor does not mature lingers to the end of its time
   const lingerMs = 1500;
   const database = await freshDatabase();
   const instances: TestInstance[] = [];
-  closing.push(async () => {
+  onClose(async () => {
     await Promise.all(instances.map((instance) => instance.stop("SIGKILL")));
     await database.drop();
   });
