@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { query, type SystemUser } from "../postgres/embedded-server-user.ts";
 import { eventually } from "../support/accounts.ts";
+import { collectOutput } from "../support/collect-output.ts";
 
 export interface Started {
   readonly child: ChildProcess;
@@ -94,14 +95,8 @@ export function makeClone(owner?: SystemUser): Clone {
         },
         ...owner,
       });
-      let output = "";
-      for (const stream of [child.stdout, child.stderr]) {
-        stream.on("data", (text: Buffer) => {
-          output += text.toString();
-        });
-      }
       const exited = new Promise<number | null>((resolve) => child.once("close", resolve));
-      const start = { child, exited, output: () => output };
+      const start = { child, exited, output: collectOutput(child.stdout, child.stderr) };
       started.push(start);
       return start;
     },

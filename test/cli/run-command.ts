@@ -1,6 +1,7 @@
 /** Runs the built `keyfleet` command as a user would. */
 
 import { spawn } from "node:child_process";
+import { collectOutput } from "../support/collect-output.ts";
 import { fastSettings, mainPath, type Settings } from "../support/instance.ts";
 
 export interface CommandResult {
@@ -20,14 +21,9 @@ export function runCommand(argv: readonly string[], options: CommandOptions = {}
     cwd: options.folder,
     env: { PATH: process.env["PATH"], ...fastSettings, ...options.settings },
   });
-  let stdout = "";
-  let stderr = "";
-  child.stdout.on("data", (text: Buffer) => {
-    stdout += text.toString();
-  });
-  child.stderr.on("data", (text: Buffer) => {
-    stderr += text.toString();
-  });
+  const [stdout, stderr] = [collectOutput(child.stdout), collectOutput(child.stderr)];
   child.stdin.end(options.stdin ?? "");
-  return new Promise((resolve) => child.once("close", (code) => resolve({ code, stdout, stderr })));
+  return new Promise((resolve) =>
+    child.once("close", (code) => resolve({ code, stdout: stdout(), stderr: stderr() })),
+  );
 }

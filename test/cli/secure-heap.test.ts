@@ -47,11 +47,11 @@ describeOnLinux("started without the flags, serve", () => {
     expect(lockedKiB(innerId)).toBeGreaterThanOrEqual(64);
     expect(lockedKiB(served.process.pid ?? 0)).toBe(0);
     process.kill(innerId, "SIGUSR1");
-    await eventually(() => served.output.includes("SIGUSR1 is ignored"));
-    expect(served.output).not.toContain("Debugger listening");
+    await eventually(() => served.output().includes("SIGUSR1 is ignored"));
+    expect(served.output()).not.toContain("Debugger listening");
     served.process.kill("SIGTERM");
     expect(await served.ended).toBe(0);
-    expect(served.output).toContain('"msg":"stopped"');
+    expect(served.output()).toContain('"msg":"stopped"');
   });
 
   test("ends where the process that was started is killed", async () => {
@@ -59,14 +59,14 @@ describeOnLinux("started without the flags, serve", () => {
     await untilListening(served);
     served.process.kill("SIGKILL");
     await served.ended;
-    expect(served.output).toContain('"msg":"stopped"');
+    expect(served.output()).toContain('"msg":"stopped"');
   });
 });
 
 test("production is refused where there is no secure heap, with exit code 78 and one line", async () => {
   served = new ServeProcess({ nodeFlags: ["--secure-heap=0"], settings: production });
   expect(await served.ended).toBe(78);
-  expect(served.output).toMatch(/^secure heap: there is no secure heap: .*\n$/);
+  expect(served.output()).toMatch(/^secure heap: there is no secure heap: .*\n$/);
 });
 
 testWithoutLocking(
@@ -76,6 +76,6 @@ testWithoutLocking(
     expect(await served.ended).toBe(78);
     // Node may say something itself.
     const line = /^(Unable to .*\n)?secure heap: the secure heap is not locked: .*\n$/;
-    expect(served.output).toMatch(line);
+    expect(served.output()).toMatch(line);
   },
 );

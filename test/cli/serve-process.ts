@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { eventually } from "../support/accounts.ts";
+import { collectOutput } from "../support/collect-output.ts";
 import { fastSettings, mainPath, type Settings } from "../support/instance.ts";
 
 export const noDatabase = { DATABASE_URL: "postgres://nobody@127.0.0.1:1/none" };
@@ -18,7 +19,7 @@ export class ServeProcess {
   readonly process: ChildProcess;
   /** Resolves when all that it started has ended too, for they share its pipes. */
   readonly ended: Promise<number | null>;
-  output = "";
+  readonly output: () => string;
 
   constructor({ through = [], nodeFlags = [], argv = [], settings = {} }: ServeOptions) {
     const [command = "", ...rest] = [...through, process.execPath, ...nodeFlags, mainPath, "serve", ...argv];
@@ -28,19 +29,15 @@ export class ServeProcess {
       // A process group, to be killed as one.
       detached: true,
     });
-    for (const stream of [this.process.stdout, this.process.stderr]) {
-      stream?.on("data", (text: Buffer) => {
-        this.output += text.toString();
-      });
-    }
+    this.output = collectOutput(this.process.stdout, this.process.stderr);
     this.ended = new Promise((resolve) => this.process.once("close", resolve));
   }
 
   /** Waits until it has logged the message so many times. */
   async logs(message: string, times = 1): Promise<void> {
-    const isLogged = () => this.output.split(`"msg":"${message}`).length > times;
+    const isLogged = () => this.output().split(`"msg":"${message}`).length > times;
     await eventually(isLogged, 15_000).catch((error: Error) => {
-      throw new Error(`${error.message}: it said\n${this.output}`);
+      throw new Error(`${error.message}: it said\n${this.output()}`);
     });
   }
 

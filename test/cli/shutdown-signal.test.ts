@@ -34,5 +34,5 @@ test("an instance whose parent is killed after a signal ends at once", async () 
   await served.logs("draining");
   served.process.kill("SIGKILL");
   await served.ended;
-  expect(served.output).toContain("ending at once");
+  expect(served.output()).toContain("ending at once");
 });

@@ -3,6 +3,7 @@
 import { spawn } from "node:child_process";
 import type { CommandResult } from "../cli/run-command.ts";
 import { eventually } from "../support/accounts.ts";
+import { collectOutput } from "../support/collect-output.ts";
 import { fastSettings, mainPath, type Settings } from "../support/instance.ts";
 
 export interface TypedCommand {
@@ -21,22 +22,17 @@ export function typeCommand(argv: readonly string[], settings: Settings): TypedC
   const child = spawn(process.execPath, [atTerminal, mainPath, ...argv], {
     env: { PATH: process.env["PATH"], ...fastSettings, ...settings },
   });
-  let stdout = "";
-  let stderr = "";
-  child.stdout.on("data", (text: Buffer) => {
-    stdout += text.toString();
-  });
-  child.stderr.on("data", (text: Buffer) => {
-    stderr += text.toString();
-  });
+  const [stdout, stderr] = [collectOutput(child.stdout), collectOutput(child.stderr)];
   child.stdin.on("error", () => undefined);
   return {
     result: new Promise((resolve) =>
-      child.once("close", (code) => resolve({ code, stdout, stderr, endedAtMs: performance.now() })),
+      child.once("close", (code) =>
+        resolve({ code, stdout: stdout(), stderr: stderr(), endedAtMs: performance.now() }),
+      ),
     ),
     async asked() {
-      await eventually(() => stderr.endsWith("[y/N] ") || child.exitCode !== null);
-      return stdout;
+      await eventually(() => stderr().endsWith("[y/N] ") || child.exitCode !== null);
+      return stdout();
     },
     answer(text) {
       if (text === undefined) child.stdin.end();

@@ -4,6 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { secureHeapFlags } from "../../src/keys/secure-heap.ts";
+import { collectOutput } from "./collect-output.ts";
 
 export const mainPath = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 export const testSecret = randomBytes(32).toString("base64url");
@@ -58,12 +59,7 @@ export async function startInstance(options: StartOptions): Promise<TestInstance
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     env: { PATH: process.env["PATH"], ...fastSettings, DATABASE_URL: databaseUrl, ...settings },
   });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.on("data", (text: Buffer) => {
-      output += text.toString();
-    });
-  }
+  const output = collectOutput(child.stdout, child.stderr);
   const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
   const told = new Map<string, Record<string, unknown>>();
   await new Promise<void>((resolve, reject) => {
@@ -71,7 +67,7 @@ export async function startInstance(options: StartOptions): Promise<TestInstance
       told.set(String(message["type"]), message);
       if (message["type"] === (untilReady ? "ready" : "listening")) resolve();
     });
-    void exited.then((code) => reject(new Error(`the instance ended with ${code}:\n${output}`)));
+    void exited.then((code) => reject(new Error(`the instance ended with ${code}:\n${output()}`)));
   });
   const listening = told.get("listening") ?? {};
   const instance: TestInstance = {
@@ -80,7 +76,7 @@ export async function startInstance(options: StartOptions): Promise<TestInstance
     issuer: String(listening["issuer"]),
     instanceId: String(told.get("ready")?.["instanceId"]),
     process: child,
-    output: () => output,
+    output,
     stop(signal = "SIGTERM") {
       child.kill(signal);
       return exited;
