@@ -7,9 +7,8 @@ import config from "./jest.config.js";
 export default {
   ...config,
   testMatch: [
-    "<rootDir>/test/faults/**/*.faults.ts",
-    "<rootDir>/test/accounts/timing.test.ts",
-    "<rootDir>/test/fleet/{in-flight,logout-latency,revocation-order,session-model}.test.ts",
+    "<rootDir>/test/**/*.faults.ts",
+    "<rootDir>/test/fleet/{in-flight,revocation-order,session-model}.test.ts",
     "<rootDir>/test/keys/key-life.property.test.ts",
     "<rootDir>/test/revocation/revocation-store.test.ts",
     "<rootDir>/test/verifier/{fleet,flood,properties}.test.ts",

@@ -5,7 +5,6 @@ import { sendRequest } from "../http/raw-request.ts";
 import { alice, passwordWorkerUrl } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
-import { amount } from "../support/long-form.ts";
 import { measureInterleaved, median, rankSumP } from "./rank-sum.ts";
 import { createRealAuthentication, type RealAuthentication } from "./real-authentication.ts";
 
@@ -157,7 +156,7 @@ describe("a refusal does not tell", () => {
     };
     // Each further call that makes up for the lower cost has a fixed part, a twentieth at this cost and a thousandth
     // at the default one: so it is a gap that is bounded, where it is none of chance.
-    await expectAlike(kinds, amount(60, 120), ({ p, gap }) => p <= chanceMax && gap >= gapMax);
+    await expectAlike(kinds, 120, ({ p, gap }) => p <= chanceMax && gap >= gapMax);
   }, 120_000);
 
   // Too little to be sure of by measuring: a round trip to a database on this machine.
