@@ -37,11 +37,20 @@ const settings = {
   VERIFY_GRACE: "1s",
 };
 
+/** The engine collects nothing of its own accord for so long: what is wiped was wiped by what the program does. */
+const rareCollections = [
+  "--no-memory-reducer",
+  "--initial-old-space-size=256",
+  "--min-semi-space-size=128",
+  "--max-semi-space-size=128",
+];
+
 /** `folder` is empty; `canary`, plain text, gets into the environment, an answer and the log. */
 export async function liveAndSweep(databaseUrl: string, folder: string, canary: string): Promise<Life> {
   const { nodeFlags, ...diagnostics } = diagnosticsIn(folder);
   const instance = await startInstance({
-    ...{ databaseUrl, nodeFlags },
+    databaseUrl,
+    nodeFlags: [...nodeFlags, ...rareCollections],
     settings: { ...settings, CANARY: canary },
   });
   try {
