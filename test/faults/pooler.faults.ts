@@ -6,6 +6,7 @@ import { verifyThrough } from "../fleet/stock-verification.ts";
 import { addAccount, eventually, login, postLogin } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { readMetric, type Settings, startInstance, type TestInstance } from "../support/instance.ts";
+import { startOwnServer } from "../support/own-server.ts";
 import { documentedParameters, type Pooler, pgbouncer, startPooler } from "../support/pooler.ts";
 import { openStream, revocationOf, type StreamConnection } from "../support/revocation-stream.ts";
 import { logOut } from "../support/revocations.ts";
@@ -125,5 +126,32 @@ describeWithPooler("behind pgbouncer in transaction mode (needs pgbouncer on thi
     }
     const latencies = await logoutLatenciesMs(instances[0], instances[1], 8);
     expect(Math.max(...latencies)).toBeLessThan(550 + 500);
+  });
+
+  test("when the database is back, so are the instances behind it; with pgbouncer's own default much later", async () => {
+    const server = await startOwnServer({});
+    /** From the database's return until a login is answered. */
+    async function backAfterMs(loginRetrySeconds: number): Promise<number> {
+      pooler = await startPooler(server.url, documentedParameters, loginRetrySeconds);
+      const instance = await start(pooler.url, { DATABASE_LISTEN_URL: server.url, MAX_SIGNERS: "16" });
+      await login(instance.url);
+      await server.stop();
+      // The pooler has tried, and failed.
+      await eventually(async () => (await postLogin(instance.url)).status === 503);
+      await server.start();
+      const backMs = performance.now();
+      await eventually(async () => (await postLogin(instance.url)).status === 200, 30_000);
+      await instance.stop("SIGKILL");
+      await pooler.close();
+      pooler = undefined;
+      return performance.now() - backMs;
+    }
+    try {
+      await addAccount(server.url);
+      expect(await backAfterMs(1)).toBeLessThan(4000);
+      expect(await backAfterMs(15)).toBeGreaterThan(8000);
+    } finally {
+      await server.remove();
+    }
   });
 });

@@ -27,9 +27,14 @@ export const documentedParameters = [
   "idle_in_transaction_session_timeout",
 ];
 
+/**
+ * `server_login_retry`: for so long nobody gets a new connection after an attempt of the pooler's own that failed; the
+ * documents say 1 s, pgbouncer's default is 15.
+ */
 export async function startPooler(
   databaseUrl: string,
   ignoredParameters: readonly string[],
+  loginRetrySeconds = 1,
 ): Promise<Pooler> {
   const target = new URL(databaseUrl);
   const name = target.pathname.slice(1);
@@ -46,6 +51,7 @@ export async function startPooler(
     pool_mode: "transaction",
     default_pool_size: 4,
     ignore_startup_parameters: ignoredParameters.join(", "),
+    server_login_retry: loginRetrySeconds,
   };
   writeFileSync(
     file,
