@@ -11,7 +11,7 @@ export interface StoredPiece {
   readonly bytes: Buffer;
 }
 
-/** Every row of every table in every schema, catalogs included, as pg_dump writes them: by COPY. */
+/** Every row of every table in every schema, catalogs included, by COPY. What pg_dump writes: `dump.faults.ts`. */
 export async function* databaseRows(pool: pg.Pool): AsyncGenerator<StoredPiece> {
   const { rows: tables } = await pool.query<{ name: string }>(
     `select format('%I.%I', n.nspname, c.relname) as name

@@ -24,12 +24,14 @@ export async function startOwnServer(options: {
   /** Beside those that make it fast. */
   readonly settings?: Readonly<Record<string, string>>;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Of other binaries than the embedded ones. */
+  readonly open?: typeof openCluster;
 }): Promise<OwnServer> {
   const directory = await mkdtemp(path.join(tmpdir(), "keyfleet-own-"));
   // So that, where root runs the tests, the user who runs PostgreSQL can enter.
   await chmod(directory, 0o711);
   const silent = () => undefined;
-  const opened = await openCluster({ directory, environment: process.env, log: silent });
+  const opened = await (options.open ?? openCluster)({ directory, environment: process.env, log: silent });
   const environment = { ...opened.runner.environment, ...options.environment };
   const cluster = { ...opened, runner: { ...opened.runner, environment } };
   const settings = { fsync: "off", max_connections: "100", ...options.settings };
