@@ -53,7 +53,9 @@ describeWithDebian("a dump of the database (needs Debian's postgresql on this ma
   /** Of every login and refresh something that a row keeps. */
   function storedTexts(): readonly string[] {
     const ofTokens = life.answers.flatMap(({ access_token, session_id }) => [
-      ...[session_id, decodeJwt(access_token).jti, decodeProtectedHeader(access_token).kid],
+      session_id,
+      decodeJwt(access_token).jti,
+      decodeProtectedHeader(access_token).kid,
     ]);
     return [alice.username, ...new Set(ofTokens)].map(String);
   }

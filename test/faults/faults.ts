@@ -2,6 +2,7 @@
 
 import { setTimeout as pause } from "node:timers/promises";
 import type { ProxyMode } from "../support/tcp-proxy.ts";
+import { type KillPoint, type KillPointName, killPoints } from "./kill-points.ts";
 import type { Ledger } from "./ledger.ts";
 import { createSeededRandom, type SeededRandom } from "./seeded-random.ts";
 import type { StormDatabase } from "./storm-database.ts";
@@ -21,12 +22,16 @@ export const faultKinds = [
   ...(["lost notifications of one", "lost notifications of all"] as const),
   ...(["terminated keyfleet-listen", "terminated keyfleet%"] as const),
   ...(["database stop", "database crash", "key revocation", "replacement of all", "scale"] as const),
+  ...(["migration"] as const),
+  ...[...killPoints.keys()].map((point) => `kill ${point}` as const),
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 /** The ledger's name for it. */
 export const countOf = (kind: FaultKind) => `fault, ${kind}`;
 
 const patienceMs = 30_000;
+/** A key is published once in a period, of a minute at most. */
+const statementPatienceMs = 75_000;
 
 export function createFaults(deps: {
   readonly database: StormDatabase;
@@ -72,9 +77,38 @@ export function createFaults(deps: {
       met("start");
     },
 
+    /** Of the next release, which brings the schema up to date; who starts after it is of that release too. */
+    async migrate(): Promise<void> {
+      await fleet.startLaterRelease();
+      met("migration");
+    },
+
     terminate: () => onOne("terminate", (member) => fleet.terminate(member)),
 
     kill: () => onOne("kill", (member) => fleet.kill(member)),
+
+    /** Whoever comes to it first, that no other fault has met; but not the last. */
+    async killAt(point: KillPointName): Promise<void> {
+      const { text, strike } = killPoints.get(point) as KillPoint;
+      tell(`whoever comes to it is killed ${point}`);
+      const struck = fleet.serving().map((member) => ({ member, ...member.strikeAt(text, strike) }));
+      const isFree = ({ state, busy }: Member) => state === "serving" && !busy && fleet.serving().length > 1;
+      const waiting = new AbortController();
+      const victim = await new Promise<Member | undefined>((resolve) => {
+        for (const { member, reached, release } of struck)
+          void reached.then(() => (isFree(member) ? resolve(member) : release()));
+        pause(statementPatienceMs, undefined, waiting).then(resolve, () => undefined);
+      });
+      waiting.abort();
+      for (const { member, cancel, release } of struck) {
+        cancel();
+        if (member !== victim) release();
+      }
+      if (victim === undefined) return ledger.count("faults that met nobody");
+      victim.busy = true;
+      met(`kill ${point}`);
+      await fleet.kill(victim);
+    },
 
     pause: (forMs: number) => onOne("pause", (member) => fleet.pause(member, forMs)),
 

@@ -5,6 +5,18 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
+/** Of each kind that there has been: columns and an index on the tables that everything goes through, a trigger anew. */
+export const additions = `
+  drop index keyfleet.sessions_by_end;
+  create index sessions_by_end on keyfleet.sessions (coalesce(ended_at, expires_at), id);
+  alter table keyfleet.sessions add column later text;
+  alter table keyfleet.issued_tokens add column later text;
+  alter table keyfleet.instances add column later text not null default 'later';
+  drop trigger directory_grew on keyfleet.signing_keys;
+  create trigger directory_grew after insert on keyfleet.signing_keys
+    referencing new table as changed for each statement execute function keyfleet.directory_changed();
+  alter table keyfleet.signing_keys add column later text;`;
+
 export interface LaterRelease {
   readonly migration: string;
   /** Its `main.js`. */

@@ -7,7 +7,7 @@ import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { addAccount, alice, eventually } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
-import { buildLaterRelease, type LaterRelease } from "./later-release.ts";
+import { additions, buildLaterRelease, type LaterRelease } from "./later-release.ts";
 
 const issuer = "https://id.example";
 const settings = {
@@ -112,18 +112,6 @@ async function workThrough(change: () => Promise<void>): Promise<void> {
     await Promise.all(lives);
   }
 }
-
-/** Of each kind that there has been: columns and an index on the tables that everything goes through, a trigger anew. */
-const additions = `
-  drop index keyfleet.sessions_by_end;
-  create index sessions_by_end on keyfleet.sessions (coalesce(ended_at, expires_at), id);
-  alter table keyfleet.sessions add column later text;
-  alter table keyfleet.issued_tokens add column later text;
-  alter table keyfleet.instances add column later text not null default 'later';
-  drop trigger directory_grew on keyfleet.signing_keys;
-  create trigger directory_grew after insert on keyfleet.signing_keys
-    referencing new table as changed for each statement execute function keyfleet.directory_changed();
-  alter table keyfleet.signing_keys add column later text;`;
 
 test("nobody who is at an instance of the release before notices, and every token is verified", async () => {
   await workThrough(() => startLater(additions));

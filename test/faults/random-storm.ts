@@ -2,6 +2,7 @@
 
 import { setTimeout as pause } from "node:timers/promises";
 import { countOf, type FaultKind, type Faults, networkFaults } from "./faults.ts";
+import { killPoints } from "./kill-points.ts";
 import type { Storm } from "./storm.ts";
 
 interface Choice {
@@ -32,7 +33,10 @@ export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: nu
   const choices: readonly Choice[] = [
     choice("start", 10, (f) => f.start(), { fits: (serving) => serving < mostServing }),
     choice("terminate", 5, (f) => f.terminate(), { fits: canLose }),
-    choice("kill", 4, (f) => f.kill(), { fits: canLose }),
+    choice("kill", 2, (f) => f.kill(), { fits: canLose }),
+    ...[...killPoints.keys()].map((point) =>
+      choice(`kill ${point}`, 0.15, (f) => f.killAt(point), { fits: canLose }),
+    ),
     choice("pause", 6, (f) => f.pause(between(500, 4000))),
     choice("pause", 2, (f) => f.pause(options.keyLifeMs), { fits: (serving) => serving > 3 }),
     ...networkFaults.flatMap((how) => [
@@ -53,6 +57,7 @@ export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: nu
     choice("database crash", 2, (f) => f.restartDatabase("crash"), { alone: true }),
     choice("key revocation", 2, (f) => f.revokeKeys()),
     choice("replacement of all", 1, (f) => f.replaceAll(), { fits: (serving) => serving < 5 }),
+    choice("migration", 1, (f) => f.migrate(), { fits: () => !ledger.counts().has(countOf("migration")) }),
     choice("scale", 1, (f) => f.scaleTo(8)),
     choice("scale", 1, (f) => f.scaleTo(1)),
   ];
@@ -79,8 +84,9 @@ export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: nu
   }
 
   for (const endsAtMs = Date.now() + options.forMs; Date.now() < endsAtMs; ) {
-    // In the second half, what chance has left out so far.
-    const chosen = choose(Date.now() > endsAtMs - options.forMs / 2);
+    // In the second half, now and then what chance has left out so far: all of it at once would kill every signer.
+    const isSecondHalf = Date.now() > endsAtMs - options.forMs / 2;
+    const chosen = choose(isSecondHalf && random.next() < 0.4);
     if (chosen?.alone) await chosen.run(faults);
     else if (chosen !== undefined) begin(chosen.run(faults));
     if (fleet.serving().length < leastServing) begin(faults.start());

@@ -10,7 +10,7 @@ import { alice, manageAccounts } from "../support/accounts.ts";
 import type { Ledger, SessionNote, TokenNote } from "./ledger.ts";
 import type { SeededRandom } from "./seeded-random.ts";
 import type { StormDatabase } from "./storm-database.ts";
-import type { StormyFleet } from "./stormy-fleet.ts";
+import type { Member, StormyFleet } from "./stormy-fleet.ts";
 
 export interface StormPeople {
   /** Everybody stops, and says which sessions live and which do not, by trying each once more. */
@@ -22,10 +22,13 @@ export interface StormPeople {
 interface Answer {
   readonly status: number;
   readonly text: string;
-  readonly at: string;
+  readonly at: Pick<Member, "name" | "traits">;
   /** Attempts that may have had an effect, and were not answered. */
   readonly lost: number;
 }
+
+/** The ledger's name for tokens of instances with a trait. */
+export const issuedBy = (trait: string) => `tokens issued, by ${trait}`;
 
 /** Longer than a minute, after which lost signers count as dead; shorter than the grace of a refresh. */
 const patienceMs = 150_000;
@@ -69,7 +72,7 @@ export async function startStormPeople(options: {
           ledger.took(`a person waited for ${path}`, waitedMs);
           if (waitedMs > longWaitMs)
             ledger.tell(`a person waited for ${path} ${waitedMs} ms, and ${lost} tries`);
-          return { status: response.status, text, at: member.name, lost };
+          return { status: response.status, text, at: member, lost };
         }
         ledger.count("answers 503");
       } catch {
@@ -77,21 +80,23 @@ export async function startStormPeople(options: {
       }
       lost += 1;
     }
-    return { status: 0, text: "nobody answers", at: "nobody", lost };
+    return { status: 0, text: "nobody answers", at: { name: "nobody", traits: [] }, lost };
   }
 
   const post = (path: string, members: Record<string, string>, headers: Record<string, string> = {}) =>
     ask(path, { headers, body: new URLSearchParams(members) });
 
-  function take(tokens: TokenResponse): TokenNote {
+  function take({ text, at }: Answer): { tokens: TokenResponse; note: TokenNote } {
+    const tokens = JSON.parse(text) as TokenResponse;
     ledger.count("tokens issued");
+    for (const trait of at.traits) ledger.count(issuedBy(trait));
     const note = ledger.noteToken(tokens.access_token);
     options.onToken(note);
-    return note;
+    return { tokens, note };
   }
 
   const say = ({ status, text, at, lost }: Answer) =>
-    `${status} ${text.slice(0, 120)} at ${at} after ${lost} lost attempts`;
+    `${status} ${text.slice(0, 120)} at ${at.name} after ${lost} lost attempts`;
 
   async function logIn(username: string): Promise<SessionNote | undefined> {
     const answer = await post("/login", { username, password: alice.password });
@@ -100,11 +105,11 @@ export async function startStormPeople(options: {
       ledger.violate("unavailable", `a login was answered ${say(answer)}`);
       return undefined;
     }
-    const tokens = JSON.parse(answer.text) as TokenResponse;
+    const { tokens, note } = take(answer);
     const session: SessionNote = {
       id: tokens.session_id,
       refreshToken: tokens.refresh_token,
-      latest: take(tokens),
+      latest: note,
       state: "live",
     };
     ledger.noteSession(session);
@@ -115,14 +120,14 @@ export async function startStormPeople(options: {
     const answer = await post("/token", { grant_type: "refresh_token", refresh_token: session.refreshToken });
     ledger.count("refreshes");
     if (session.state === "live" && answer.status === 200) {
-      const tokens = JSON.parse(answer.text) as TokenResponse;
+      const { tokens, note } = take(answer);
       session.refreshToken = tokens.refresh_token;
-      session.latest = take(tokens);
+      session.latest = note;
     } else if (session.state === "live") {
       session.state = "ended";
       ledger.violate("session lost", `${session.id} was answered ${say(answer)}`);
     } else if (answer.status === 200) {
-      ledger.violate("revocation lost", `the ended ${session.id} was refreshed at ${answer.at}`);
+      ledger.violate("revocation lost", `the ended ${session.id} was refreshed at ${answer.at.name}`);
     }
   }
 

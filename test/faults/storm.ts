@@ -7,6 +7,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { createVerifier } from "../../src/verifier/verifier.ts";
 import { alice, eventually, manageAccounts, postLogin } from "../support/accounts.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
+import { documentedParameters, pgbouncer, startPooler } from "../support/pooler.ts";
 import { createChecks, maxStalenessMs, ourVerifier } from "./checks.ts";
 import type { ForeignKind } from "./consumers/foreign-consumers.ts";
 import { type Consumer, type ConsumerOptions, createConsumers, describeConsumer } from "./consumers.ts";
@@ -20,6 +21,7 @@ import { createSignatureWatch } from "./signature-watch.ts";
 import { type StormDatabase, startStormDatabase } from "./storm-database.ts";
 import { startStormPeople } from "./storm-people.ts";
 import { createStormyFleet, type StormyFleet } from "./stormy-fleet.ts";
+import { traitsOf } from "./variety.ts";
 
 export interface StormOptions extends Omit<ConsumerOptions, "issuer"> {
   readonly seed: number;
@@ -29,6 +31,8 @@ export interface StormOptions extends Omit<ConsumerOptions, "issuer"> {
   readonly settings: Settings;
   /** Of other languages, as each is by default. */
   readonly foreign?: readonly ForeignKind[];
+  /** Clocks that are wrong, and ways to the database through pgbouncer, where it is there. */
+  readonly variety?: boolean;
 }
 
 export interface Storm {
@@ -59,13 +63,21 @@ export async function startStorm(options: StormOptions): Promise<Storm> {
     REFRESH_GRACE: "10m",
     ...options.settings,
   };
-  const fleet = createStormyFleet({ databaseUrl: database.url, settings, tell: ledger.tell });
+  const pooler =
+    options.variety && pgbouncer !== undefined
+      ? await startPooler(database.url, documentedParameters)
+      : undefined;
+  const fleet = createStormyFleet({
+    ...{ databaseUrl: database.url, settings, tell: ledger.tell },
+    traitsOf: (number) => (options.variety ? traitsOf(number, pooler?.url) : []),
+  });
   front.setMembers(fleet.serving);
   const closing: (() => void | Promise<void>)[] = [];
   const close = async () => {
     for (const end of closing) await end();
     await fleet.close();
     await front.close();
+    await pooler?.close();
     await database.close();
   };
   try {

@@ -13,6 +13,8 @@ export interface Struck {
   readonly reached: Promise<void>;
   /** Sends on what was held. */
   release(): void;
+  /** Where it was not reached, it never will be. */
+  cancel(): void;
 }
 
 export interface StatementProxy {
@@ -71,6 +73,7 @@ export async function startStatementProxy(databaseUrl: string): Promise<Statemen
         release() {
           for (const bytes of plan.held?.bytes.splice(0) ?? []) plan.held?.send(bytes);
         },
+        cancel: () => void plans.delete(plan),
       };
     },
     close,
