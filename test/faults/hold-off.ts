@@ -10,11 +10,11 @@ const repeatMs = 2000;
 
 /** `unanswered`: how it says so, where it waits but briefly. `staleMs`: how long it then goes on with what it had read. */
 export function createHoldOff(unanswered: RegExp | undefined, staleMs: number): HoldOff {
-  let unansweredAtMs = Number.NEGATIVE_INFINITY;
+  let unansweredAtMs: number | undefined;
   return {
     excuses(message, atMs) {
       if (unanswered?.test(message)) unansweredAtMs = atMs;
-      return atMs - unansweredAtMs <= staleMs + repeatMs;
+      return unansweredAtMs !== undefined && atMs - unansweredAtMs <= staleMs + repeatMs;
     },
   };
 }
