@@ -2,14 +2,19 @@
 
 import { setTimeout as pause } from "node:timers/promises";
 import { addAccount, eventually, login, postLogin } from "../support/accounts.ts";
-import { freshDatabase } from "../support/database.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
-import { type Consumer, createConsumers, readOnceConsumer, withMadeUpKey } from "./consumers.ts";
+import type { ForeignKind } from "./consumers/foreign-consumers.ts";
+import { readOnceConsumer } from "./consumers.ts";
 import { startFront } from "./front.ts";
+import { type Population, startPopulation } from "./population.ts";
 import { createStormyFleet, type Member, type StormyFleet } from "./stormy-fleet.ts";
 
 export interface LoadedFleet {
   readonly fleet: StormyFleet;
+  readonly database: TestDatabase;
+  /** Who checks the tokens; it reads them from `url`. */
+  readonly population: Population;
   /** Where consumers read. */
   readonly url: string;
   /** So many more tokens are issued and verified. */
@@ -38,11 +43,12 @@ export async function startLoadedFleet(
   instances: number,
   settings: Settings,
   onClose: (close: () => Promise<void>) => void,
+  foreign: readonly ForeignKind[] = [],
 ): Promise<LoadedFleet> {
   const [database, front] = await Promise.all([freshDatabase(), startFront()]);
   await addAccount(database.url);
-  let consumers: readonly Consumer[] = [];
-  let load = Promise.resolve();
+  let population: Population | undefined;
+  let load: Promise<unknown> = Promise.resolve();
   let closed = false;
   const fleet = createStormyFleet({
     databaseUrl: database.url,
@@ -60,7 +66,7 @@ export async function startLoadedFleet(
   onClose(async () => {
     closed = true;
     await load;
-    await Promise.all(consumers.map((consumer) => consumer.close()));
+    await population?.close();
     await fleet.close();
     await front.close();
     await database.drop();
@@ -75,38 +81,35 @@ export async function startLoadedFleet(
     }
     return true;
   });
-  const options = { issuer: front.url, staleMs, joseCooldownMs: staleMs };
-  consumers = [...(await createConsumers(options)), await readOnceConsumer(options)];
+  const reading = { issuer: front.url, staleMs };
+  const besides = [await readOnceConsumer(reading)];
+  population = await startPopulation({ ...reading, foreign, besides });
+  const { rejecting: checkByAll, acceptingMadeUp } = population;
   const loadedAt = new Date();
   const rejecting = new Set<string>();
   let tokens = 0;
-
-  /** It has consumers read the JWKS, and then hold off from it. */
-  async function tryMadeUp(token: string): Promise<void> {
-    const madeUp = withMadeUpKey(token);
-    await Promise.all(consumers.map(({ verify }) => verify(madeUp).catch(() => undefined)));
-  }
+  let latest = "";
 
   async function logInOnAndOn(): Promise<void> {
-    let latest: string | undefined;
     for (let turn = 0; !closed; turn += 1) {
       const members = fleet.serving();
       // Who has just been sent away answers no more: its people go elsewhere.
       const answer = await login(members[turn % members.length]?.instance.url ?? "").catch(() => undefined);
       if (answer !== undefined) {
-        const token = answer.access_token;
-        await Promise.all(
-          consumers.map(({ name, verify }) => verify(token).catch(() => void rejecting.add(name))),
-        );
-        latest = token;
+        latest = answer.access_token;
+        for (const name of (await checkByAll(latest)).keys()) rejecting.add(name);
         tokens += 1;
       }
-      if (latest !== undefined) await tryMadeUp(latest);
       await pause(20);
     }
   }
 
-  load = logInOnAndOn();
+  /** Beside it: an answer to these may take a second. */
+  async function tryMadeUpKeys(): Promise<void> {
+    for (; !closed; await pause(20)) if (tokens > 0) await acceptingMadeUp(latest);
+  }
+
+  load = Promise.all([logInOnAndOn(), tryMadeUpKeys()]);
   const more = async (count: number) => {
     const enough = tokens + count;
     await eventually(() => tokens >= enough, 20_000);
@@ -119,6 +122,8 @@ export async function startLoadedFleet(
   }
   return {
     fleet,
+    database,
+    population,
     url: front.url,
     more,
     tokens: () => tokens,
