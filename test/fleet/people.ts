@@ -25,8 +25,10 @@ export function startPeople(options: {
   readonly people: number;
   /** Of each of them, between what he asks. */
   readonly pauseMs?: number;
+  /** Is told every access token that they are given. */
+  readonly onToken?: (token: string) => void;
 }): People {
-  const { pauseMs = 40 } = options;
+  const { pauseMs = 40, onToken } = options;
   const failures: string[] = [];
   const count = { logins: 0, refreshes: 0, refused: 0 };
   const sessions = new Set<TokenResponse>();
@@ -50,9 +52,13 @@ export function startPeople(options: {
 
   async function post(path: string, members: Record<string, string>): Promise<TokenResponse | undefined> {
     const { status, text } = await ask(path, { method: "POST", body: new URLSearchParams(members) });
-    if (status === 200) return JSON.parse(text) as TokenResponse;
-    failures.push(`${path}: ${status} ${text}`);
-    return undefined;
+    if (status !== 200) {
+      failures.push(`${path}: ${status} ${text}`);
+      return undefined;
+    }
+    const tokens = JSON.parse(text) as TokenResponse;
+    onToken?.(tokens.access_token);
+    return tokens;
   }
 
   async function logIn(): Promise<TokenResponse | undefined> {
