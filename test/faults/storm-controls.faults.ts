@@ -1,10 +1,12 @@
 /** Controls: with one protection taken out, a storm as quiet as that of the quick form finds what is missing, and only that. */
 
 import { expect, test } from "@jest/globals";
+import { createRemoteJWKSet, decodeJwt, errors, jwtVerify } from "jose";
 import pg from "pg";
 import { replaceInFunction } from "../postgres/fleet-rows.ts";
 import { eventually } from "../support/accounts.ts";
 import { readMetric } from "../support/instance.ts";
+import type { ForeignKind } from "./consumers/foreign-consumers.ts";
 import { type ViolationKind, violationKinds } from "./ledger.ts";
 import { shortPace } from "./short-pace.ts";
 import { type Storm, type StormOptions, startStorm } from "./storm.ts";
@@ -17,6 +19,8 @@ interface Control {
   readonly options?: Partial<StormOptions>;
   /** The part of a function of the schema that is the protection, and what stands in its place. */
   readonly replaced?: readonly [name: string, from: RegExp, to: string];
+  /** Or a statement that takes it out. */
+  readonly statement?: string;
   provoke(storm: Storm): Promise<void>;
 }
 
@@ -33,6 +37,30 @@ async function grow({ fleet }: Storm): Promise<void> {
 /** Or until that is not to be expected any more, which is seen in the end. */
 const until = (kind: ViolationKind, { ledger }: Storm) =>
   eventually(() => ledger.violationCount(kind) > 0, 20_000).catch(() => undefined);
+
+const nothing = /(?!)/;
+
+/** Takes a token that it has no key for as its gateway may have checked it. Of any language. */
+const trusting: ForeignKind = {
+  name: "a consumer that trusts",
+  defaultCooldownMs: 0,
+  ...{ unknownKey: nothing, badSignature: /signature/, wrongAudience: /"aud"/ },
+  start({ issuer, audience, jwksUrl }) {
+    const keys = createRemoteJWKSet(jwksUrl, { cooldownDuration: 0 });
+    return {
+      name: trusting.name,
+      staleMs: 0,
+      async verify(token) {
+        const { payload } = await jwtVerify(token, keys, { issuer, audience }).catch((error: unknown) => {
+          if (error instanceof errors.JWKSNoMatchingKey) return { payload: decodeJwt(token) };
+          throw error;
+        });
+        return String(payload.sub);
+      },
+      close: async () => undefined,
+    };
+  },
+};
 
 const controls: readonly Control[] = [
   {
@@ -103,13 +131,29 @@ const controls: readonly Control[] = [
     replaced: ["end_session", /update keyfleet\.sessions set ended_at[^;]+;/, ""],
     provoke: ({ ledger }) => eventually(() => (ledger.counts().get("sessions ended") ?? 0) >= 2, 60_000),
   },
+  {
+    without: "the attempt that is given back to who knows the password",
+    finds: "unavailable",
+    options: { settings: { ...shortPace.settings, LOGIN_ATTEMPTS: "4" } },
+    statement: `
+      create function keyfleet.keep_attempt() returns trigger language plpgsql as 'begin return old; end';
+      create trigger keep_attempt before update on keyfleet.login_attempts for each row
+        when (new.points < old.points) execute function keyfleet.keep_attempt()`,
+    provoke: (storm) => until("unavailable", storm),
+  },
+  {
+    without: "a consumer's look at whether the key is there",
+    finds: "false acceptance",
+    options: { foreign: [trusting] },
+    provoke: (storm) => until("false acceptance", storm),
+  },
 ];
 
 test.each(controls)("without $without: $finds", async (control) => {
-  const { without, finds, besides, options, replaced, provoke } = control;
+  const { without, finds, besides, options, provoke } = control;
   const storm = await startStorm({ seed: 1, instances: 3, people: 4, ...shortPace, ...options });
   try {
-    if (replaced !== undefined) await takeOut(storm, ...replaced);
+    await takeOut(storm, control);
     await eventually(() => (storm.ledger.counts().get("tokens issued") ?? 0) >= 25, 30_000);
     await provoke(storm);
     await storm.finish();
@@ -123,9 +167,10 @@ test.each(controls)("without $without: $finds", async (control) => {
   }
 });
 
-async function takeOut({ database }: Storm, name: string, from: RegExp, to: string): Promise<void> {
+async function takeOut({ database }: Storm, { replaced, statement }: Control): Promise<void> {
   const client = new pg.Client({ connectionString: database.url });
   await client.connect();
-  await replaceInFunction(client, name, from, to);
+  if (replaced !== undefined) await replaceInFunction(client, ...replaced);
+  if (statement !== undefined) await client.query(statement);
   await client.end();
 }
