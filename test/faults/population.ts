@@ -144,7 +144,7 @@ export function startRounds(population: Population, tokens: readonly string[]): 
     async more(count) {
       // The one that is under way began before.
       const enough = rounds + count + 1;
-      await eventually(() => rounds >= enough, 30_000);
+      await eventually(() => rounds >= enough, 60_000);
     },
     stop() {
       stopped = true;
