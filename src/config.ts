@@ -171,8 +171,11 @@ function shortestPeriodOf(expression: string, nowMs: number): number | undefined
   }
 }
 
-/** Consumers' limits begin at 100 keys and at 16 KB: no fleet may come to more than this. */
-const maxUnexpiredKeys = 90;
+/**
+ * Consumers' limits begin at 100 keys and at 16 KB: no fleet may come to more than 90, and where all signers leave at once
+ * the two keys of a first successor must find room beside theirs.
+ */
+const maxSteadyKeys = 88;
 
 /**
  * MAX_SIGNERS where the fleet's keys fit; one that was not set gives way. Each signer has a current key, a next one, and
@@ -189,10 +192,10 @@ function fittingSigners(
   if (periodMs === undefined || accessTokenTtlMs === undefined || verifyGraceMs === undefined)
     return maxSigners;
   const keysEach = 2 + Math.ceil((accessTokenTtlMs + verifyGraceMs) / periodMs);
-  const most = Math.floor(maxUnexpiredKeys / keysEach);
+  const most = Math.floor(maxSteadyKeys / keysEach);
   const cause =
     `with a period of ${formatDuration(periodMs)} each signer has ${keysEach} unexpired keys, ` +
-    `and a fleet may have ${maxUnexpiredKeys}`;
+    `and a fleet may have ${maxSteadyKeys}`;
   if (most < 1) problems.push(`KEY_ROTATION_SCHEDULE must rotate less often: ${cause}`);
   if (maxSigners === undefined || maxSigners <= most) return maxSigners;
   if (environment[settings.maxSigners.name] && most >= 1)

@@ -142,7 +142,7 @@ export const settings = {
     scheduleProblem(text) === undefined ? text : undefined,
   ),
   keyPropagationDelayMs: duration("KEY_PROPAGATION_DELAY", "12m", "0s", "24h"),
-  maxSigners: integer("MAX_SIGNERS", "16", 1, 30),
+  maxSigners: integer("MAX_SIGNERS", "16", 1, 29),
   shutdownLingerMs: optional(duration("SHUTDOWN_LINGER", undefined, "0s", "25h")),
   shutdownDrainMs: duration("SHUTDOWN_DRAIN", "5s", "0s", "10m"),
   accessTokenTtlMs: duration("ACCESS_TOKEN_TTL", "15m", "1m", "60m"),

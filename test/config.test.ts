@@ -165,10 +165,10 @@ describe("settings that contradict each other", () => {
 
   test("more signers than the JWKS has room for are refused, and the default gives way", () => {
     const hourly = { KEY_ROTATION_SCHEDULE: "0 * * * *", VERIFY_GRACE: "165m" };
-    // Each has a next key, a current one, and three that are kept: 18 have 90.
-    expect(problemsOf({ ...hourly, MAX_SIGNERS: "18" })).toEqual([]);
-    expect(problemsOf({ ...hourly, MAX_SIGNERS: "19" })).toEqual([
-      "MAX_SIGNERS must be at most 18: with a period of 1h each signer has 5 unexpired keys, and a fleet may have 90",
+    // Each has a next key, a current one, and three that are kept: 18 would have 90, with no room for a successor.
+    expect(problemsOf({ ...hourly, MAX_SIGNERS: "17" })).toEqual([]);
+    expect(problemsOf({ ...hourly, MAX_SIGNERS: "18" })).toEqual([
+      "MAX_SIGNERS must be at most 17: with a period of 1h each signer has 5 unexpired keys, and a fleet may have 88",
     ]);
     expect(readConfig(hourly, nowMs).config.maxSigners).toBe(16);
     expect(readConfig({ ...hourly, VERIFY_GRACE: "8h" }, nowMs).config.maxSigners).toBe(8);

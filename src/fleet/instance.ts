@@ -40,8 +40,11 @@ export interface InstanceStore {
   retireLost(instanceId: string): Promise<readonly string[]>;
   /** It is shutting down: another may publish keys in its place. */
   giveUpPlace(instanceId: string): Promise<void>;
-  /** Whether the fleet has a mature signer that stays, or nobody but this instance is there. */
-  mayLeave(instanceId: string, propagationDelayMs: number): Promise<boolean>;
+  /**
+   * In how long the fleet has a mature signer that stays: 0 also where nobody but this instance is there, or it has no
+   * keys; undefined where nobody who stays has published one.
+   */
+  replacedInMs(instanceId: string, propagationDelayMs: number): Promise<number | undefined>;
 }
 
 /** A new identity: a process that starts again is another instance. */

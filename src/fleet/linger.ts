@@ -4,13 +4,19 @@ import type { Logger } from "../logger.ts";
 import type { InstanceStore } from "./instance.ts";
 
 const askEveryMs = 500;
+/**
+ * Another takes the place some seconds after it was given up, and its key matures so much later: where `durationMs` is
+ * the propagation delay, that is the time by which it would be too short.
+ */
+const handoverMs = 15_000;
 
 /**
- * Gives up the place among the signers at once, and returns after `durationMs`, or as soon as another instance that stays
- * has a mature key, or none is alive. Never throws: without the database it waits the whole time.
+ * Gives up the place among the signers at once, and returns as soon as another instance that stays has a mature key, or
+ * none is alive; after `durationMs` at the latest, or 15 s later where one is just about to mature. Never throws: without
+ * the database it waits for `durationMs`.
  */
 export async function linger(options: {
-  readonly instances: Pick<InstanceStore, "giveUpPlace" | "mayLeave">;
+  readonly instances: Pick<InstanceStore, "giveUpPlace" | "replacedInMs">;
   readonly instanceId: string;
   readonly propagationDelayMs: number;
   readonly durationMs: number;
@@ -20,17 +26,24 @@ export async function linger(options: {
   const endsAtMs = performance.now() + durationMs;
   let hasGivenUp = false;
 
-  async function isNeeded(): Promise<boolean> {
+  /** By `performance.now()`; that it is not known when, and that it may be never, are one. */
+  async function replacedAtMs(): Promise<number | undefined> {
     try {
       if (!hasGivenUp) await instances.giveUpPlace(instanceId);
       hasGivenUp = true;
-      return !(await instances.mayLeave(instanceId, propagationDelayMs));
+      const inMs = await instances.replacedInMs(instanceId, propagationDelayMs);
+      return inMs === undefined ? undefined : performance.now() + inMs;
     } catch {
-      return true;
+      return undefined;
     }
   }
 
-  for (let told = false; performance.now() < endsAtMs && (await isNeeded()); told = true) {
+  if (durationMs === 0) return;
+  for (let told = false; ; told = true) {
+    const atMs = await replacedAtMs();
+    const nowMs = performance.now();
+    const isSoon = atMs !== undefined && atMs <= endsAtMs + handoverMs;
+    if ((atMs !== undefined && atMs <= nowMs) || (nowMs >= endsAtMs && !isSoon)) return;
     if (!told) logger.info({ linger_ms: durationMs }, "lending signatures until another instance can");
     await new Promise((resolve) => setTimeout(resolve, askEveryMs));
   }

@@ -52,12 +52,12 @@ export function createInstanceStore(database: Queryable): InstanceAdministration
     async giveUpPlace(instanceId) {
       await database.query("select keyfleet.give_up_place($1)", [instanceId]);
     },
-    async mayLeave(instanceId, propagationDelayMs) {
-      const { rows } = await database.query<{ may: boolean }>("select keyfleet.may_leave($1, $2) as may", [
-        instanceId,
-        interval(propagationDelayMs),
-      ]);
-      return rows[0]?.may === true;
+    async replacedInMs(instanceId, propagationDelayMs) {
+      const { rows } = await database.query<{ ms: number | null }>(
+        "select (extract(epoch from keyfleet.replaced_in($1, $2)) * 1000)::float8 as ms",
+        [instanceId, interval(propagationDelayMs)],
+      );
+      return rows[0]?.ms ?? undefined;
     },
     async disbelieveBeats() {
       await database.query(

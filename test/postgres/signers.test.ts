@@ -61,6 +61,20 @@ describe("a place among the signers", () => {
     expect(await outcomesOf([first], 1)).toEqual(["published"]);
   });
 
+  test("that was given away while its signer was silent is one too many: who has the highest id publishes no next key", async () => {
+    const ids = [await fleet.instance(), await fleet.instance(), await fleet.instance()].sort();
+    const [woken, ...others] = [ids[2] as string, ids[0] as string, ids[1] as string];
+    await fleet.publishKey(woken);
+    await fleet.beats(woken, { silentForSeconds: 16 });
+    expect(await outcomesOf(others, 2)).toEqual(["published", "published"]);
+    await fleet.beats(woken, {});
+    expect(await outcomesOf(others, 2)).toEqual(["published", "published"]);
+    expect(await outcomesOf([woken], 2)).toEqual(["no_place"]);
+    // As soon as one of them leaves, it has its place again.
+    await fleet.beats(others[0] as string, { leaving: true });
+    expect(await outcomesOf([woken], 2)).toEqual(["published"]);
+  });
+
   test.each([
     ["leaves", { leaving: true }],
     ["is dead", { silentForSeconds: 61 }],
@@ -226,6 +240,8 @@ describe("an instance that is lost", () => {
 describe("an instance that leaves", () => {
   const delayMs = 10 * minuteMs;
 
+  const replacedInMs = (leaving: string) => fleet.instances.replacedInMs(leaving, delayMs);
+
   async function leavingSigner(): Promise<string> {
     const id = await fleet.instance();
     await fleet.publishKey(id);
@@ -235,19 +251,21 @@ describe("an instance that leaves", () => {
 
   test("may go when it is alone, and not while others lean on its key", async () => {
     const leaving = await leavingSigner();
-    expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(true);
+    expect(await replacedInMs(leaving)).toBe(0);
     const other = await fleet.instance();
-    expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(false);
+    expect(await replacedInMs(leaving)).toBeUndefined();
     const { kid } = await fleet.publishKey(other);
-    expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(false);
+    const inMs = await replacedInMs(leaving);
+    expect(inMs).toBeLessThanOrEqual(delayMs);
+    expect(inMs).toBeGreaterThan(delayMs - 10_000);
     await fleet.age(kid, 601);
-    expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(true);
+    expect(await replacedInMs(leaving)).toBe(0);
   });
 
   test("may go where it has no keys: it has nothing to lend", async () => {
     const leaving = await fleet.instance({ leaving: true });
     await fleet.publishKey(await fleet.instance());
-    expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(true);
+    expect(await replacedInMs(leaving)).toBe(0);
   });
 
   test.each([
@@ -261,6 +279,6 @@ describe("an instance that leaves", () => {
     const { kid } = await fleet.publishKey(other);
     await fleet.age(kid, 601);
     await fleet.beats(other, beats);
-    expect(await fleet.instances.mayLeave(leaving, delayMs)).toBe(false);
+    expect(await replacedInMs(leaving)).toBeUndefined();
   });
 });

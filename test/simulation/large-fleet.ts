@@ -280,7 +280,8 @@ export function createLargeFleet(options: {
           counts.leave += 1;
           await instances.giveUpPlace(id);
         }
-        if (time.nowMs() < endsAtMs && !(await instances.mayLeave(id, propagationDelayMs))) {
+        const replacedInMs = await instances.replacedInMs(id, propagationDelayMs);
+        if (time.nowMs() < endsAtMs && replacedInMs !== 0) {
           counts.leave += lingerPollMs / (secondMs / 2);
           return queue.at(time.nowMs() + lingerPollMs, linger);
         }
