@@ -90,11 +90,12 @@ export function createChecks(deps: {
     );
     if (code === "unavailable") {
       ledger.count("keyfleet/verifier: could not judge");
+      // From one stream that brings nothing it goes to the next: nobody can have served it.
+      const sinceMs = startedAtMs - maxStalenessMs - boundMs;
+      const serving = fleet.serving();
       const isWellServed =
-        streaming !== undefined &&
-        streaming.sinceMs < startedAtMs - maxStalenessMs - boundMs &&
-        streaming.member.wasFit(startedAtMs - maxStalenessMs - boundMs, Date.now());
-      if (isWellServed) ledger.violate("unavailable", `to keyfleet/verifier, by ${streaming.member.name}`);
+        serving.length > 0 && serving.every((member) => member.wasFit(sinceMs, Date.now()));
+      if (isWellServed) ledger.violate("unavailable", `to keyfleet/verifier, by ${streaming?.member.name}`);
       return;
     }
     ledger.count(`keyfleet/verifier: ${code === "accepted" ? "verifications" : "refusals"}`);
