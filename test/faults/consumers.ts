@@ -16,7 +16,6 @@ import {
   importSPKI,
   type JSONWebKeySet,
   jwtVerify,
-  type RemoteJWKSetOptions,
 } from "jose";
 import * as oauth from "oauth4webapi";
 
@@ -37,9 +36,7 @@ export interface ConsumerOptions {
   /** Of the front that they read through. */
   readonly issuer: string;
   /** In place of all that is longer of what they wait for before they read again: what I9 allows for the delay. */
-  readonly staleMs: number;
-  /** In place of the 30 s that jose waits, where that is more than I9 allows for the delay. */
-  readonly joseCooldownMs?: number;
+  readonly staleMs?: number;
 }
 
 /** The same token, as if another key had signed it. */
@@ -59,11 +56,10 @@ const minuteMs = 60_000;
 const nothingToClose = { close: () => undefined };
 
 export async function createConsumers(options: ConsumerOptions): Promise<readonly Consumer[]> {
-  const { staleMs, joseCooldownMs = 30_000 } = options;
   return [
-    joseConsumer("jose", options, { cooldownDuration: joseCooldownMs }, 30_000),
-    joseConsumer("jose, a long cooldown (as keyfunc)", options, { cooldownDuration: staleMs }, 5 * minuteMs),
-    joseConsumer("jose, without a cache", options, undefined, 0),
+    joseConsumer("jose", options, 30_000),
+    joseConsumer("jose, a long cooldown (as keyfunc)", options, 5 * minuteMs),
+    uncachedJoseConsumer(options),
     await intervalConsumer(options),
     awsConsumer(options),
     fastJwtConsumer(options),
@@ -75,20 +71,28 @@ export async function createConsumers(options: ConsumerOptions): Promise<readonl
 const jwksUrl = ({ issuer }: ConsumerOptions) => new URL(`${issuer}/.well-known/jwks.json`);
 const expected = ({ issuer }: ConsumerOptions) => ({ issuer, audience: issuer });
 
-function joseConsumer(
-  name: string,
-  options: ConsumerOptions,
-  caching: (RemoteJWKSetOptions & { readonly cooldownDuration: number }) | undefined,
-  defaultStaleMs: number,
-): Consumer {
-  const cached = createRemoteJWKSet(jwksUrl(options), caching);
-  const keys = () => (caching === undefined ? createRemoteJWKSet(jwksUrl(options)) : cached);
+/** How long it goes by what it has read, which it does for so long by default. */
+function times({ staleMs = Number.POSITIVE_INFINITY }: ConsumerOptions, defaultStaleMs: number) {
+  return { staleMs: Math.min(staleMs, defaultStaleMs), defaultStaleMs };
+}
+
+function joseConsumer(name: string, options: ConsumerOptions, defaultCooldownMs: number): Consumer {
+  const itsTimes = times(options, defaultCooldownMs);
+  const keys = createRemoteJWKSet(jwksUrl(options), { cooldownDuration: itsTimes.staleMs });
   return {
     ...nothingToClose,
+    ...itsTimes,
     name,
-    staleMs: caching?.cooldownDuration ?? 0,
-    defaultStaleMs,
-    verify: (token) => jwtVerify(token, keys(), expected(options)),
+    verify: (token) => jwtVerify(token, keys, expected(options)),
+  };
+}
+
+function uncachedJoseConsumer(options: ConsumerOptions): Consumer {
+  return {
+    ...nothingToClose,
+    ...times(options, 0),
+    name: "jose, without a cache",
+    verify: (token) => jwtVerify(token, createRemoteJWKSet(jwksUrl(options)), expected(options)),
   };
 }
 
@@ -119,11 +123,11 @@ async function intervalConsumer(options: ConsumerOptions): Promise<Consumer> {
   const read = async () => {
     keys = await readSet(options);
   };
-  const timer = setInterval(() => void read().catch(() => undefined), options.staleMs);
+  const itsTimes = times(options, 10 * minuteMs);
+  const timer = setInterval(() => void read().catch(() => undefined), itsTimes.staleMs);
   return {
+    ...itsTimes,
     name: "fixed intervals alone (as Envoy)",
-    staleMs: options.staleMs,
-    defaultStaleMs: 10 * minuteMs,
     verify: (token) => jwtVerify(token, keys, expected(options)),
     close: () => clearInterval(timer),
   };
@@ -131,9 +135,8 @@ async function intervalConsumer(options: ConsumerOptions): Promise<Consumer> {
 
 /** Reads at any unknown kid; where it was not there, no other is looked for for 10 s. */
 function awsConsumer(options: ConsumerOptions): Consumer {
-  const defaultStaleMs = 10_000;
-  const waitMs = Math.min(defaultStaleMs, options.staleMs);
-  const penaltyBox = new SimplePenaltyBox({ waitSeconds: waitMs / 1000 });
+  const itsTimes = times(options, 10_000);
+  const penaltyBox = new SimplePenaltyBox({ waitSeconds: itsTimes.staleMs / 1000 });
   const fetcher = {
     fetch: async (url: string) => (await fetch(url, { signal: AbortSignal.timeout(5000) })).arrayBuffer(),
   };
@@ -143,9 +146,8 @@ function awsConsumer(options: ConsumerOptions): Consumer {
   );
   return {
     ...nothingToClose,
+    ...itsTimes,
     name: "aws-jwt-verify",
-    staleMs: waitMs,
-    defaultStaleMs,
     verify: (token) => verifier.verify(token),
   };
 }
@@ -211,7 +213,9 @@ function jwksRsaConsumer(options: ConsumerOptions): Consumer {
 }
 
 /** It reads again at an unknown kid when its set is 60 s old: the set is made to age as much faster as `staleMs` is less. */
-async function oauth4webapiConsumer({ issuer, staleMs }: ConsumerOptions): Promise<Consumer> {
+async function oauth4webapiConsumer(options: ConsumerOptions): Promise<Consumer> {
+  const { issuer } = options;
+  const itsTimes = times(options, minuteMs);
   const overHttp = { [oauth.allowInsecureRequests]: true };
   const issuerUrl = new URL(issuer);
   const response = await oauth.discoveryRequest(issuerUrl, { algorithm: "oauth2", ...overHttp });
@@ -221,18 +225,17 @@ async function oauth4webapiConsumer({ issuer, staleMs }: ConsumerOptions): Promi
   let readAtMs = Date.now();
   return {
     ...nothingToClose,
+    ...itsTimes,
     name: "oauth4webapi",
-    staleMs,
-    defaultStaleMs: minuteMs,
     async verify(token) {
       if (cache.jwks !== known) readAtMs = Date.now();
       known = cache.jwks;
-      const agedSeconds = Math.floor(((Date.now() - readAtMs) / staleMs) * 60);
+      const agedSeconds = Math.floor(((Date.now() - readAtMs) / itsTimes.staleMs) * 60);
       if (known !== undefined) cache.uat = Math.floor(Date.now() / 1000) - agedSeconds;
       const request = new Request("https://api.example/", { headers: { authorization: `Bearer ${token}` } });
       // Another object each time: by it the library would know its own copy of the set, with the age that it has.
-      const options = { ...overHttp, [oauth.jwksCache]: cache };
-      return oauth.validateJwtAccessToken({ ...server }, request, issuer, options);
+      const caching = { ...overHttp, [oauth.jwksCache]: cache };
+      return oauth.validateJwtAccessToken({ ...server }, request, issuer, caching);
     },
   };
 }

@@ -21,7 +21,7 @@ const atOnce = 6;
 /** Consumers' limits begin at 100 keys. */
 const budget = 90;
 /** As many signers as there may be, whose keys outlive their retirement by 25 minutes; no period ends meanwhile. */
-const settings = { MAX_SIGNERS: "30", ACCESS_TOKEN_TTL: "15m", VERIFY_GRACE: "10m" };
+const settings = { MAX_SIGNERS: "29", ACCESS_TOKEN_TTL: "15m", VERIFY_GRACE: "10m" };
 
 const foreign = await buildForeign();
 const onClose = closeAfterEach(30_000);
@@ -67,7 +67,7 @@ async function traces(
 }
 
 test(`${starts} starts and kills in minutes keep the JWKS within ${budget} keys, nobody who reads it again rejects a token, and two minutes later only those that tokens need are left`, async () => {
-  const loaded = await startLoadedFleet(1, settings, onClose, foreign);
+  const loaded = await startLoadedFleet(1, settings, onClose, { foreign });
   const { fleet, population } = loaded;
   const [steady] = fleet.serving().map(({ instance }) => instance);
   if (steady === undefined) throw new Error("nobody is there");

@@ -21,8 +21,12 @@ export interface LoadedFleet {
   more(tokens: number): Promise<void>;
   /** Issued, and verified by every consumer. */
   tokens(): number;
+  /** A token that was issued beside the load is verified like those of the load. */
+  check(token: string): Promise<void>;
   /** Consumers that rejected any token, sorted. */
   rejecting(): readonly string[];
+  /** What logins were answered by instances that served and went on serving, where it was no token. */
+  refusals(): readonly string[];
   /** Of tokens issued since it was under load: those of a key that had been published for less than the delay. */
   immatureTokens(): Promise<number>;
   /** Instances that have published keys. */
@@ -31,24 +35,30 @@ export interface LoadedFleet {
    * How long after the first of its successors' keys had matured a member stopped, by the database's clock: negative
    * where it did not wait for that.
    */
-  stoppedAfterMaturityMs(member: Member, successors: readonly Member[]): Promise<number>;
+  stoppedAfterMaturityMs(member: Member, successors: readonly Member[], itsDelayMs?: number): Promise<number>;
 }
 
 /** In place of 30 s, 60 s, 5 min and 10 min; the delay is longer by two sync intervals and a second. */
 const staleMs = 800;
-export const delayMs = 2000;
+const defaultDelayMs = 2000;
 
 /** Rejects where it does not come to that; `onClose` is given what there is to close before anything is waited for. */
 export async function startLoadedFleet(
   instances: number,
   settings: Settings,
   onClose: (close: () => Promise<void>) => void,
-  foreign: readonly ForeignKind[] = [],
+  load: {
+    readonly people?: number;
+    readonly foreign?: readonly ForeignKind[];
+    /** How old a key is when it may sign, if `settings` do not say otherwise. */
+    readonly delayMs?: number;
+  } = {},
 ): Promise<LoadedFleet> {
+  const { people = 1, foreign = [], delayMs = defaultDelayMs } = load;
   const [database, front] = await Promise.all([freshDatabase(), startFront()]);
   await addAccount(database.url);
   let population: Population | undefined;
-  let load: Promise<unknown> = Promise.resolve();
+  let underWay: Promise<unknown> = Promise.resolve();
   let closed = false;
   const fleet = createStormyFleet({
     databaseUrl: database.url,
@@ -65,7 +75,7 @@ export async function startLoadedFleet(
   front.setMembers(fleet.serving);
   onClose(async () => {
     closed = true;
-    await load;
+    await underWay;
     await population?.close();
     await fleet.close();
     await front.close();
@@ -80,27 +90,37 @@ export async function startLoadedFleet(
         return false;
     }
     return true;
-  });
+  }, delayMs + 10_000);
   const reading = { issuer: front.url, staleMs };
   const besides = [await readOnceConsumer(reading)];
   population = await startPopulation({ ...reading, foreign, besides });
   const { rejecting: checkByAll, acceptingMadeUp } = population;
   const loadedAt = new Date();
   const rejecting = new Set<string>();
+  const refusals: string[] = [];
   let tokens = 0;
+  let turn = 0;
   let latest = "";
 
+  async function check(token: string): Promise<void> {
+    for (const name of (await checkByAll(token)).keys()) rejecting.add(name);
+  }
+
   async function logInOnAndOn(): Promise<void> {
-    for (let turn = 0; !closed; turn += 1) {
+    for (; !closed; await pause(20)) {
       const members = fleet.serving();
-      // Who has just been sent away answers no more: its people go elsewhere.
-      const answer = await login(members[turn % members.length]?.instance.url ?? "").catch(() => undefined);
-      if (answer !== undefined) {
-        latest = answer.access_token;
-        for (const name of (await checkByAll(latest)).keys()) rejecting.add(name);
-        tokens += 1;
+      turn += 1;
+      const member = members[turn % members.length];
+      if (member === undefined) continue;
+      try {
+        latest = (await login(member.instance.url)).access_token;
+      } catch (error) {
+        // Who has just been sent away answers no more: its people go elsewhere.
+        if (member.state === "serving") refusals.push(`${member.name}: ${error}`);
+        continue;
       }
-      await pause(20);
+      await check(latest);
+      tokens += 1;
     }
   }
 
@@ -109,7 +129,7 @@ export async function startLoadedFleet(
     for (; !closed; await pause(20)) if (tokens > 0) await acceptingMadeUp(latest);
   }
 
-  load = Promise.all([logInOnAndOn(), tryMadeUpKeys()]);
+  underWay = Promise.all([...Array.from({ length: people }, logInOnAndOn), tryMadeUpKeys()]);
   const more = async (count: number) => {
     const enough = tokens + count;
     await eventually(() => tokens >= enough, 20_000);
@@ -127,7 +147,9 @@ export async function startLoadedFleet(
     url: front.url,
     more,
     tokens: () => tokens,
+    check,
     rejecting: () => [...rejecting].sort(),
+    refusals: () => refusals,
     immatureTokens: () =>
       readNumber(
         `select count(*)::int as value from keyfleet.issued_tokens t join keyfleet.signing_keys k using (kid)

@@ -12,8 +12,8 @@ import { createHoldOff } from "./hold-off.ts";
 export interface PopulationOptions {
   /** Of the front that they read through. */
   readonly issuer: string;
-  /** How long those that wait before they read again do so, in place of what each has by default. */
-  readonly staleMs: number;
+  /** How long those that wait before they read again do so; where it is not given, each as by default. */
+  readonly staleMs?: number;
   readonly foreign?: readonly ForeignKind[];
   readonly besides?: readonly Consumer[];
   /** How our verifier follows revocations. By default it rejects what it has known too little of for a minute. */
@@ -34,9 +34,10 @@ export interface Population {
 /** Resolves when our verifier knows what is revoked. */
 export async function startPopulation(options: PopulationOptions): Promise<Population> {
   const { issuer, staleMs, foreign = [], besides = [], revocation = { whenStale: "reject" } } = options;
+  const reading = { issuer, ...(staleMs === undefined ? {} : { staleMs }) };
   const verifier = createVerifier({ issuer, audience: issuer, revocation });
   const consumers: readonly Consumer[] = [
-    ...(await createConsumers({ issuer, staleMs, joseCooldownMs: staleMs })),
+    ...(await createConsumers(reading)),
     ...startForeign(foreign, issuer, staleMs),
     { ...verifier, ...ourVerifier, defaultStaleMs: ourVerifier.staleMs },
     ...besides,
@@ -90,10 +91,11 @@ export async function buildForeign(): Promise<readonly ForeignKind[]> {
   return kinds;
 }
 
-function startForeign(
+/** `cooldownMs`: in place of what each has by default. */
+export function startForeign(
   kinds: readonly ForeignKind[],
   issuer: string,
-  cooldownMs: number,
+  cooldownMs?: number,
 ): readonly Consumer[] {
   const trust = { issuer, audience: issuer, jwksUrl: new URL(`${issuer}/.well-known/jwks.json`) };
   return kinds.map((kind) => ({

@@ -6,10 +6,13 @@ import { closeAfterEach } from "../support/close-after-each.ts";
 import { readMetric, type Settings } from "../support/instance.ts";
 import { readOnceName } from "./consumers.ts";
 import { startLoadedFleet } from "./loaded-fleet.ts";
+import { buildForeign } from "./population.ts";
 import { countServedKeys, watchServedKeys } from "./served-keys.ts";
 
 const onClose = closeAfterEach(30_000);
-const start = (instances: number, settings: Settings) => startLoadedFleet(instances, settings, onClose);
+const foreign = await buildForeign();
+const start = (instances: number, settings: Settings) =>
+  startLoadedFleet(instances, settings, onClose, { people: 3, foreign });
 
 test("each of the instances that are added under load, one after the other, answers its first login within 2 s of process start, and no consumer rejects a token, not even one that never reads the set again", async () => {
   // A hash takes as long as by default, in the load too.
@@ -17,8 +20,9 @@ test("each of the instances that are added under load, one after the other, answ
   const firstLoginsMs: number[] = [];
   for (let added = 0; added < 8; added += 1) {
     const { instance, startedAtMs } = await loaded.fleet.start();
-    await login(instance.url);
+    const { access_token } = await login(instance.url);
     firstLoginsMs.push(Date.now() - startedAtMs);
+    await loaded.check(access_token);
   }
   await loaded.more(20);
   process.stderr.write(
@@ -26,6 +30,7 @@ test("each of the instances that are added under load, one after the other, answ
       `${loaded.tokens()} tokens\n`,
   );
   expect(loaded.rejecting()).toEqual([]);
+  expect(loaded.refusals()).toEqual([]);
   expect(Math.max(...firstLoginsMs)).toBeLessThan(2000);
 }, 60_000);
 
@@ -62,6 +67,7 @@ test("from 1 instance to 20 and back to 1, the oldest first, there is always a m
   );
 
   expect(loaded.rejecting()).toEqual([readOnceName]);
+  expect(loaded.refusals()).toEqual([]);
   expect(await loaded.immatureTokens()).toBe(0);
   // Of each that left the key that signed, until its last token has expired; its next was withdrawn.
   await eventually(async () => (await countServedKeys(url)) <= 2 + (signers - 1));

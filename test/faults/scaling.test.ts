@@ -19,12 +19,14 @@ test("an instance that is added under load answers a login soon after its start,
     const firstLoginsMs: number[] = [];
     for (let added = 0; added < 2; added += 1) {
       const { instance, startedAtMs } = await loaded.fleet.start();
-      await login(instance.url);
+      const { access_token } = await login(instance.url);
       // Other tests run beside this one: all of it is counted in `scale.faults.ts`.
       firstLoginsMs.push(Date.now() - startedAtMs - waitedForProcessorMs(instance.process.pid));
+      await loaded.check(access_token);
     }
     await loaded.more(60);
     expect(loaded.rejecting()).toEqual([]);
+    expect(loaded.refusals()).toEqual([]);
     expect(Math.min(...firstLoginsMs)).toBeLessThan(2000);
   };
   /** Borrowing and maturing switched off: it signs at once with a key of its own. */

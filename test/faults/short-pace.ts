@@ -7,7 +7,6 @@
 export const shortPace = {
   propagationDelayMs: 4000,
   staleMs: 1000,
-  joseCooldownMs: 1000,
   settings: {
     KEY_ROTATION_SCHEDULE: "*/6 * * * * *",
     ACCESS_TOKEN_TTL: "12s",

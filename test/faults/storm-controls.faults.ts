@@ -74,7 +74,7 @@ const controls: readonly Control[] = [
     finds: "false rejection",
     options: {
       settings: { ...shortPace.settings, MAX_SIGNERS: "6" },
-      ...{ propagationDelayMs: 500, staleMs: 4000, joseCooldownMs: 4000 },
+      ...{ propagationDelayMs: 500, staleMs: 4000 },
     },
     provoke: grow,
   },

@@ -3,8 +3,8 @@
 import { expect, test } from "@jest/globals";
 import { longFormSeed } from "../support/long-form.ts";
 import { pgbouncer } from "../support/pooler.ts";
-import { prepareForeignConsumers } from "./consumers/foreign-consumers.ts";
 import { countOf, faultKinds } from "./faults.ts";
+import { buildForeign } from "./population.ts";
 import { rage } from "./random-storm.ts";
 import { shortcomings } from "./shortcomings.ts";
 import { startStorm, writeStory } from "./storm.ts";
@@ -48,8 +48,7 @@ const bounds = {
   excusedShare: 0.2,
 };
 
-const { kinds, missing } = await prepareForeignConsumers();
-for (const why of missing) test.skip(why, () => undefined);
+const foreign = await buildForeign();
 if (pgbouncer === undefined)
   test.skip("instances behind pgbouncer: it is not on this machine", () => undefined);
 
@@ -57,7 +56,7 @@ test(
   `a storm of ${minutes} minutes, seed ${seed}`,
   async () => {
     process.stderr.write(`FAULTS_SEED=${seed} FAULTS_MINUTES=${minutes}\n`);
-    const storm = await startStorm({ seed, instances: 3, people: 6, foreign: kinds, variety: true, ...long });
+    const storm = await startStorm({ seed, instances: 3, people: 6, foreign, variety: true, ...long });
     try {
       await rage(storm, { forMs: minutes * 60_000, keyLifeMs: 75_000 });
       const report = await storm.finish();

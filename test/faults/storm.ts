@@ -15,6 +15,7 @@ import { createFaults, type Faults } from "./faults.ts";
 import { type Front, startFront } from "./front.ts";
 import { createJudge } from "./judge.ts";
 import { createLedger, type Ledger, violationKinds } from "./ledger.ts";
+import { startForeign } from "./population.ts";
 import { watchProcessorWaits } from "./processor-waits.ts";
 import { createSeededRandom, type SeededRandom } from "./seeded-random.ts";
 import { createSignatureWatch } from "./signature-watch.ts";
@@ -150,15 +151,6 @@ async function untilMature(fleet: StormyFleet, propagationDelayMs: number): Prom
     }
     return true;
   }, propagationDelayMs + 60_000);
-}
-
-function startForeign(kinds: readonly ForeignKind[], issuer: string): readonly Consumer[] {
-  const trust = { issuer, audience: issuer, jwksUrl: new URL(`${issuer}/.well-known/jwks.json`) };
-  return kinds.map((kind) => ({
-    ...kind.start(trust),
-    defaultStaleMs: kind.defaultCooldownMs,
-    unanswered: kind.unanswered,
-  }));
 }
 
 function report(seed: number, consumers: readonly Consumer[], ledger: Ledger): string {

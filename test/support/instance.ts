@@ -9,18 +9,23 @@ import { collectOutput } from "./collect-output.ts";
 export const mainPath = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 export const testSecret = randomBytes(32).toString("base64url");
 
-/** Fast enough for tests: periods, delays and hashes as short as they may be. */
-export const fastSettings = {
+/** What no instance of a test can do without; all else is as by default. */
+export const neededSettings = {
   NODE_ENV: "test",
   HOST: "127.0.0.1",
   PORT: "0",
   METRICS_PORT: "0",
+  FLEET_SECRET: testSecret,
+} as const;
+
+/** Fast enough for tests: periods, delays and hashes as short as they may be. */
+export const fastSettings = {
+  ...neededSettings,
   BCRYPT_COST: "4",
   HASH_WORKERS: "1",
   FLEET_SYNC_INTERVAL: "100ms",
   KEY_PROPAGATION_DELAY: "0s",
   SHUTDOWN_DRAIN: "0s",
-  FLEET_SECRET: testSecret,
 } as const;
 
 export type Settings = Readonly<Record<string, string>>;
@@ -41,6 +46,8 @@ export interface TestInstance {
 export interface StartOptions {
   readonly databaseUrl: string;
   readonly settings?: Settings;
+  /** Which `settings` are added to: the fast ones, where it is not given. */
+  readonly base?: Settings;
   /** Given to Node before the program, such as `--import`. */
   readonly nodeFlags?: readonly string[];
   /** The built program, where it is another one than this project's. */
@@ -54,10 +61,11 @@ export interface StartOptions {
  * MAX_SIGNERS may leave it without a key. Rejects, with its output, where it ends before.
  */
 export async function startInstance(options: StartOptions): Promise<TestInstance> {
-  const { databaseUrl, settings = {}, nodeFlags = [], program = mainPath, untilReady = true } = options;
+  const { databaseUrl, settings = {}, base = fastSettings, nodeFlags = [] } = options;
+  const { program = mainPath, untilReady = true } = options;
   const child = spawn(process.execPath, [...secureHeapFlags, ...nodeFlags, program, "serve", "--no-banner"], {
     stdio: ["ignore", "pipe", "pipe", "ipc"],
-    env: { PATH: process.env["PATH"], ...fastSettings, DATABASE_URL: databaseUrl, ...settings },
+    env: { PATH: process.env["PATH"], ...base, DATABASE_URL: databaseUrl, ...settings },
   });
   const output = collectOutput(child.stdout, child.stderr);
   const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
