@@ -121,7 +121,7 @@ export async function startStorm(options: StormOptions): Promise<Storm> {
     closing.push(people.abandon, checks.abandon, () => clearInterval(watch));
     return {
       ...{ fleet, front, ledger, random, database, close },
-      faults: createFaults({ database, fleet, ledger, random }),
+      faults: createFaults({ database, fleet, ledger, random: createSeededRandom(seed + 3) }),
       consumers: [...consumers.map(({ name }) => name), ourVerifier.name],
       async finish() {
         ledger.tell("the last checks");
