@@ -1,7 +1,7 @@
 /** A sequence of faults by chance, which its seed repeats; whom each of them meets depends on who is there. */
 
 import { setTimeout as pause } from "node:timers/promises";
-import { type FaultKind, type Faults, networkFaults } from "./faults.ts";
+import { countOf, type FaultKind, type Faults, networkFaults } from "./faults.ts";
 import { killPoints } from "./kill-points.ts";
 import { createSeededRandom, type SeededRandom } from "./seeded-random.ts";
 import type { Storm } from "./storm.ts";
@@ -41,7 +41,7 @@ const choicesOf = (keyLifeMs: number): readonly Choice[] => [
   choice("terminate", 5, (f) => f.terminate(), { fits: canLose }),
   choice("kill", 2, (f) => f.kill(), { fits: canLose }),
   ...[...killPoints.keys()].map((point) =>
-    choice(`kill ${point}`, 0.15, (f) => f.killAt(point), { fits: canLose }),
+    choice(`kill ${point}`, 0.3, (f) => f.killAt(point), { fits: canLose }),
   ),
   choice("pause", 6, (f, between) => f.pause(between(500, 4000))),
   choice("pause", 2, (f) => f.pause(keyLifeMs), { fits: (serving) => serving > 3 }),
@@ -70,33 +70,27 @@ const choicesOf = (keyLifeMs: number): readonly Choice[] => [
   choice("scale", 1, (f) => f.scaleTo(1)),
 ];
 
-/** Without an end. From `lateCount` on now and then what chance has left out: all of it at once would kill every signer. */
-function* plan(random: SeededRandom, keyLifeMs: number, lateCount: number): Generator<Planned, never> {
-  const all = choicesOf(keyLifeMs);
-  const planned = new Set<FaultKind>();
-  for (let count = 0; ; count += 1) {
-    const missing = all.filter(({ kind }) => !planned.has(kind));
-    const seeksMissing = random.next() < 0.4 && count >= lateCount && missing.length > 0;
-    const among = seeksMissing ? missing : all;
-    let left = random.next() * among.reduce((sum, { weight }) => sum + weight, 0);
-    const chosen = among.find(({ weight }) => {
+/** Without an end. */
+function* plan(random: SeededRandom, choices: readonly Choice[]): Generator<Planned, never> {
+  const weights = choices.reduce((sum, { weight }) => sum + weight, 0);
+  for (;;) {
+    let left = random.next() * weights;
+    const chosen = choices.find(({ weight }) => {
       left -= weight;
       return left < 0;
     }) as Choice;
-    planned.add(chosen.kind);
     const { between } = createSeededRandom(random.next() * 2 ** 32);
     yield { ...chosen, between, pauseMs: random.between(500, 4000) };
   }
 }
 
-/** Of a fault with the pause after it, some of them alone. */
-const meanMs = 3000;
-
-/** Resolves when all that was begun is over. What does not fit when its turn comes waits until it does. */
+/** Resolves when all that was begun is over, and every kind of fault has been there. */
 export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: number }): Promise<void> {
   const { fleet, faults, random, ledger } = storm;
+  const choices = choicesOf(options.keyLifeMs);
   const underWay = new Set<Promise<void>>();
   const waiting: Planned[] = [];
+  const doesFit = ({ fits }: Choice) => fits?.(fleet.serving().length) ?? true;
 
   function begin(work: Promise<void>): void {
     const done = work.catch((error: unknown) =>
@@ -107,10 +101,11 @@ export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: nu
   }
 
   const endsAtMs = Date.now() + options.forMs;
-  for (const next of plan(random, options.keyLifeMs, options.forMs / 2 / meanMs)) {
+  for (const next of plan(random, choices)) {
     if (Date.now() > endsAtMs) break;
+    // What does not fit when its turn comes waits until it does.
     waiting.push(next);
-    const turn = waiting.findIndex(({ fits }) => fits?.(fleet.serving().length) ?? true);
+    const turn = waiting.findIndex(doesFit);
     const [fault] = turn === -1 ? [] : waiting.splice(turn, 1);
     if (fault?.alone) await fault.run(faults, fault.between);
     else if (fault !== undefined) begin(fault.run(faults, fault.between));
@@ -119,4 +114,10 @@ export async function rage(storm: Storm, options: { forMs: number; keyLifeMs: nu
     await pause(next.pauseMs);
   }
   await Promise.all(underWay);
+  for (const choice of choices) {
+    if (ledger.counts().has(countOf(choice.kind))) continue;
+    while (!doesFit(choice) && fleet.serving().length < mostServing) await faults.start();
+    await choice.run(faults, random.between);
+    ledger.count("faults");
+  }
 }
