@@ -57,7 +57,6 @@ function refreshRecord(state: SessionRefresh["next"]): object {
 
 export interface SessionStoreSettings extends IssuingSettings {
   readonly refreshTokenTtlMs: number;
-  readonly refreshGraceMs: number;
 }
 
 /** How often a refresh may be repeated within its grace: more is no lost response any more. */
@@ -106,7 +105,7 @@ export function createSessionStore(database: Queryable, settings: SessionStoreSe
           presented.scope,
           refreshRecord(next),
           interval(settings.refreshTokenTtlMs),
-          interval(settings.refreshGraceMs),
+          interval(presented.graceMs),
           graceUses,
           issue.jti,
           issuerRecord(settings, issue),

@@ -40,6 +40,12 @@ export interface RefreshDependencies extends SessionDependencies {
   onReused(sessionId: string): void;
 }
 
+/**
+ * A rotation whose signature could not be had is tried again as a repeat of itself, which is no reuse of the token,
+ * whatever REFRESH_GRACE allows to clients.
+ */
+const ownGraceMs = 10 * secondMs;
+
 /** Throws `invalid_grant`, `invalid_scope` where more is asked for than the session has, `temporarily_unavailable`. */
 export function createRefreshSession(deps: RefreshDependencies): RefreshSession {
   const { store, secrets, tokens, settings } = deps;
@@ -47,6 +53,7 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
   async function attempt(
     request: RefreshRequest,
     presented: PresentedRefreshToken,
+    graceMs: number,
     issue: IssueRequest,
   ): Promise<TokenResponse | NotIssued> {
     const salt = createRotationSalt();
@@ -67,13 +74,14 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
       isGenuine,
       clientId: request.clientId,
       scope: request.scopes?.join(" ") ?? null,
+      graceMs,
       next: { ...next, seal: sealRefreshState(secrets, sessionId, next) },
       issue,
       who: request.who,
     });
     if (typeof result === "string")
       return isRefusal(result) ? refuse(result, sessionId, request.who) : result;
-    const isGenuineGrant = isBorneOut(request, presented, result);
+    const isGenuineGrant = isBorneOut(request, presented, graceMs, result);
     // Rotated under a secret that is accepted no more: its successor can't be made again, which is nobody's crime.
     if (isGenuineGrant && result.repeated && isOfGoneSecret(result)) refuse("stale", sessionId, request.who);
     const successor = result.repeated ? successorAgain(presented, result) : rotated;
@@ -93,7 +101,12 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
   }
 
   /** Whether the sealed row, and what was asked for, allow what was granted: the function that grants is only SQL. */
-  function isBorneOut(request: RefreshRequest, presented: RefreshToken, result: Refreshed): boolean {
+  function isBorneOut(
+    request: RefreshRequest,
+    presented: RefreshToken,
+    graceMs: number,
+    result: Refreshed,
+  ): boolean {
     const { session, scope, repeated } = result;
     const { refresh } = session;
     if (session.id !== presented.sessionId || refresh === null || !isSessionSealed(secrets, session))
@@ -105,7 +118,7 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
     const isAlive = nowMs <= session.expiresAtMs && nowMs <= idleEndMs;
     const scopes = session.scope.split(" ");
     return (
-      (repeated ? nowMs <= refresh.rotatedAtMs + settings.refreshGraceMs : isCurrent) &&
+      (repeated ? nowMs <= refresh.rotatedAtMs + graceMs : isCurrent) &&
       isAlive &&
       session.clientId === request.clientId &&
       scope === (request.scopes?.join(" ") ?? session.scope) &&
@@ -171,7 +184,12 @@ export function createRefreshSession(deps: RefreshDependencies): RefreshSession 
       deps.audit.record({ event: "refresh_refused", who: request.who, detail: "malformed" });
       throw new Refusal("invalid_grant");
     }
-    return tokens.issue((issue) => attempt(request, presented, issue));
+    let graceMs = settings.refreshGraceMs;
+    return tokens.issue(async (issue) => {
+      const result = await attempt(request, presented, graceMs, issue);
+      if (result === "not_signed") graceMs = Math.max(graceMs, ownGraceMs);
+      return result;
+    });
   };
 }
 

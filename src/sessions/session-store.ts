@@ -23,6 +23,8 @@ export interface SessionRefresh {
   readonly clientId: string;
   /** Space-separated; null: the session's. */
   readonly scope: string | null;
+  /** For how long after its first use the token may be presented again. */
+  readonly graceMs: number;
   /** The moving part after a rotation. */
   readonly next: RefreshState & { readonly seal: Seal };
   readonly issue: IssueRequest;

@@ -105,7 +105,6 @@ async function start(
     accessTokenTtlMs: tokenMs,
     verifyGraceMs: graceMs,
     refreshTokenTtlMs: 100_000,
-    refreshGraceMs: 1000,
   };
   const seal = { secretId: "", seal: Buffer.alloc(32) };
   const refresh = {
