@@ -192,10 +192,8 @@ export async function startStormPeople(options: {
     async stop() {
       stopped = true;
       await Promise.all(lives);
-      const ended = ledger.sessions.filter(({ state }) => state === "ended").slice(-100);
-      const alive = ledger.sessions.filter(({ state }) => state === "live");
-      for (const session of [...ended, ...alive]) await refresh(session);
-      ledger.count("sessions tried at the end", ended.length + alive.length);
+      for (const session of ledger.sessions) await refresh(session);
+      ledger.count("sessions tried at the end", ledger.sessions.length);
     },
   };
 }
