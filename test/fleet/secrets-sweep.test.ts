@@ -77,7 +77,7 @@ describeWhereMemoryIsReadable("in the whole life of an instance, its private key
 
   test("are in none of its arguments, environment variables, answers and log lines", () => {
     expect(life.exitCode).toBe(0);
-    for (const text of [life.start, life.answers, life.output]) {
+    for (const text of [life.argumentList, life.environment, life.answers, life.output]) {
       expect(formsIn(searchFor([canary]), text)).toContain("hex");
       expect(formsIn(seeds, text)).toEqual([]);
     }
@@ -104,7 +104,7 @@ describeWhereMemoryIsReadable("in the whole life of an instance, its private key
     const { environmentVariables } = JSON.parse(life.report.bytes.toString());
     expect(environmentVariables).toMatchObject({ LOG_LEVEL: "trace" });
     expect(environmentVariables).not.toHaveProperty("FLEET_SECRET");
-    expect(life.start).toContain(testSecret);
+    expect(life.environment).toContain(testSecret);
     for (const text of [life.report.bytes.toString(), life.answers, life.output])
       expect(text).not.toContain(testSecret);
   });

@@ -21,8 +21,8 @@ export interface Life {
   readonly memory: readonly ReturnType<typeof sweepMemory>[];
   readonly heapSnapshot: StoredPiece;
   readonly report: StoredPiece;
-  /** Its arguments and its environment. */
-  readonly start: string;
+  readonly argumentList: string;
+  readonly environment: string;
   /** Heads and bodies. */
   readonly answers: string;
   readonly output: string;
@@ -45,12 +45,12 @@ const rareCollections = [
   "--max-semi-space-size=128",
 ];
 
-/** `folder` is empty; `canary`, plain text, gets into the environment, an answer and the log. */
+/** `folder` is empty; `canary`, plain text, gets into the arguments, the environment, an answer and the log. */
 export async function liveAndSweep(databaseUrl: string, folder: string, canary: string): Promise<Life> {
   const { nodeFlags, ...diagnostics } = diagnosticsIn(folder);
   const instance = await startInstance({
     databaseUrl,
-    nodeFlags: [...nodeFlags, ...rareCollections],
+    nodeFlags: [...nodeFlags, ...rareCollections, `--conditions=${canary}`],
     settings: { ...settings, CANARY: canary },
   });
   try {
@@ -119,7 +119,8 @@ async function live(
     await meetKeys();
     return lastKids.every((kid) => keys.has(kid));
   }).catch(() => undefined);
-  const start = ["cmdline", "environ"].map((name) => readFileSync(`/proc/${processId}/${name}`, "latin1"));
+  const told = (name: "cmdline" | "environ") => readFileSync(`/proc/${processId}/${name}`, "latin1");
+  const [argumentList, environment] = [told("cmdline"), told("environ")];
   const exitCode = await instance.stop();
   return {
     ...held,
@@ -129,7 +130,8 @@ async function live(
     memory,
     heapSnapshot,
     report,
-    start: start.join("\0"),
+    argumentList,
+    environment,
     answers: answers.join("\n"),
     output: instance.output(),
     exitCode,
