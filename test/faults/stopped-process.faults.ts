@@ -102,7 +102,7 @@ test("a statement that waits across the end of a key, and the process for it, ch
   while ((await choices()).made < 3) await logInAcrossTheEnd(sleeper);
   expect((await choices()).late).toBe(0);
 
-  // Control: it looks again at what it was offered.
+  // Control: did it not look again at what it was offered, it would choose the key that had ended.
   const ends = /and keyfleet\.key_retirement\(k\) > p_now\s+and keyfleet\.key_expiry\(k\) >= [^;$]+/;
   await replaceInFunction(database.pool, "may_sign", ends, "");
   while ((await choices()).made < 4) await logInAcrossTheEnd(sleeper);

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { decodeJwt } from "jose";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
+import { replaceInFunction } from "../postgres/fleet-rows.ts";
 import { addAccount, alice, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, inTransaction, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
@@ -181,6 +182,7 @@ test("killed with its statements unfinished, an instance has done nothing, and a
 
 test("killed after the commit and before the answer, it has done everything, and it is not done twice", async () => {
   const people = await makePeople("unanswered");
+  const before = await readState();
   await interrupt(people, async (doomed, unlock) => {
     // It hears of nothing any more.
     doomed.process.kill("SIGSTOP");
@@ -188,6 +190,8 @@ test("killed after the commit and before the answer, it has done everything, and
     await eventually(async () => (await statementsOfDoomed("state = 'active'")).length === 0);
     doomed.process.kill("SIGKILL");
   });
+  // What the other test finds unchanged would have shown it.
+  expect(await readState()).not.toEqual(before);
   const { rows } = await database.pool.query(
     "select id from keyfleet.sessions where ended_at is null and id = any ($1)",
     [[...people.values()].map(({ tokens }) => tokens.session_id)],
@@ -195,4 +199,18 @@ test("killed after the commit and before the answer, it has done everything, and
   const kept = [...people].filter(([act]) => act.revokes !== "session");
   expect(rows.map(({ id }) => id).sort()).toEqual(kept.map(([, { tokens }]) => tokens.session_id).sort());
   await expectRepeatable(people, "doneAlready");
+
+  // Control: did nobody look whether it was done, the log would have a second time what is answered a second time.
+  await replaceInFunction(database.pool, "end_session", / and ended_at is null/, "");
+  await replaceInFunction(database.pool, "revoke_token", / and t\.revoked_at is null/, "");
+  const twice: string[] = [];
+  for (const [act, { tokens, username }] of people) {
+    await act.ask(witness.url, tokens, username);
+    const { rows } = await database.pool.query("select id from keyfleet.revocations where id = any ($1)", [
+      [tokens.session_id, decodeJwt(tokens.access_token).jti],
+    ]);
+    if (rows.length === 2) twice.push(act.name);
+  }
+  const again = acts.filter(({ revokes, doneAlready }) => revokes !== undefined && doneAlready !== 401);
+  expect(twice).toEqual(again.map(({ name }) => name));
 }, 40_000);
