@@ -3,6 +3,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "@jest/globals";
 import { decodeProtectedHeader } from "jose";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
+import { whileReplaced } from "../postgres/fleet-rows.ts";
 import { addAccount, eventually, login, postLogin } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { readMetric, type Settings, startInstance, type TestInstance } from "../support/instance.ts";
@@ -15,6 +16,7 @@ import {
   startStatementProxy,
 } from "../support/statement-proxy.ts";
 import { servedKeys, verifyThrough } from "./stock-verification.ts";
+import { numberAfterAnUndoneOne } from "./undone-revocation.ts";
 
 const loanMessage = "pg_notify(channel, message)";
 const settings = { ISSUER: "https://id.example" };
@@ -117,12 +119,21 @@ describe.each(strikes)("SIGKILL %s the commit of", (_, strike) => {
     await verifyThrough(survivor, access_token);
     expect(left).not.toContain(decodeProtectedHeader(access_token).kid);
 
-    await database.pool.query(
-      `update keyfleet.instances set connected_since = connected_since - interval '1 hour',
-         heartbeat_at = case when id = $1 then heartbeat_at else heartbeat_at - interval '1 hour' end`,
-      [survivor.instanceId],
-    );
-    await database.pool.query("select keyfleet.retire_lost_instances($1)", [survivor.instanceId]);
+    const retire = () =>
+      database.pool.query("select keyfleet.retire_lost_instances($1)", [survivor.instanceId]);
+    // Control: were nobody taken for dead, the key would stay until its own end.
+    const silence = ["is_dead", /select p_heartbeat_at/, "select false and p_heartbeat_at"] as const;
+    await whileReplaced(database.pool, silence, async () => {
+      await database.pool.query(
+        `update keyfleet.instances set connected_since = connected_since - interval '1 hour',
+           heartbeat_at = case when id = $1 then heartbeat_at else heartbeat_at - interval '1 hour' end`,
+        [survivor.instanceId],
+      );
+      await retire();
+      const isLeft = "kid = any ($1) and keyfleet.key_retirement(k) > now()";
+      expect(await count("signing_keys k", isLeft, [left])).toBe(left.length);
+    });
+    await retire();
     await eventually(async () => {
       const keys = await served();
       return !left.some((kid) => keys.has(kid));
@@ -158,6 +169,10 @@ describe.each(strikes)("SIGKILL %s the commit of", (_, strike) => {
     }, 1000);
     expect(await readLog(database.pool)).toEqual([...log, { number: log.length + 1, id: ended.session_id }]);
     expect((await refresh(survivor, ended)).status).toBe(400);
+    // Control: did nobody look whether the session has ended, the log would have it twice.
+    const look = ["end_session", / and ended_at is null/, ""] as const;
+    await whileReplaced(database.pool, look, () => logOut(survivor, ended));
+    expect(await count("revocations", "id = $1", [ended.session_id])).toBe(2);
   });
 });
 
@@ -197,6 +212,11 @@ test("SIGKILL in the midst of a revocation, which waits for its number: the log 
   const log = (await readLog(database.pool)).slice(before);
   expect(log.map(({ number }) => number)).toEqual([before + 1, before + 2]);
   expect(new Set(log.map(({ id }) => id))).toEqual(new Set(sessions.map(({ session_id }) => session_id)));
+  expect(await numberAfterAnUndoneOne(database.pool)).toBe(1);
+  // Control: a number that is not the transaction's own is gone with it.
+  const sequence = "last := nextval('numbers');";
+  const counter = /update keyfleet\.fleet_state set [^;]+;/;
+  expect(await numberAfterAnUndoneOne(database.pool, [counter, sequence])).toBe(2);
 });
 
 /** The survivor is the one that lends. */
@@ -244,6 +264,18 @@ describe("where an instance never learns that it was committed", () => {
     const published = await keysOf(instance.instanceId);
     expect(published).toHaveLength(2);
     expect(published).toContain(decodeProtectedHeader(access_token).kid);
+    const repeat = async () => {
+      const { rows } = await database.pool.query(
+        `select keyfleet.publish_key(k, k.published_at, 16) as outcome from keyfleet.signing_keys k where kid =
+           (select kid from keyfleet.signing_keys where instance_id = $1 order by published_at limit 1)`,
+        [instance.instanceId],
+      );
+      return rows;
+    };
+    expect(await repeat()).toEqual([{ outcome: "published" }]);
+    // Control: were its row not looked for, it could only be made anew.
+    const look = ["publish_key", /if found then return 'published'; end if;/, ""] as const;
+    expect(await whileReplaced(database.pool, look, repeat)).toEqual([{ outcome: "clock_differs" }]);
   });
 
   test("a login, a refresh and a logout are answered 503 within two seconds, and can be repeated", async () => {

@@ -62,7 +62,9 @@ async function post(url: string, members: Record<string, string>, expected: numb
   }
 }
 
-export async function readLog(pool: pg.Pool): Promise<readonly { number: number; id: string }[]> {
+export async function readLog(
+  pool: Pick<pg.Pool, "query">,
+): Promise<readonly { number: number; id: string }[]> {
   const { rows } = await pool.query<{ number: number; id: string }>(
     "select number::int, id from keyfleet.revocations order by number",
   );
