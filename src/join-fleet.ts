@@ -131,7 +131,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     intervalMs: config.fleetSyncIntervalMs,
     readState: epochGuard.readState,
     async onState(state: FleetState) {
-      await Promise.all([follow(state.directoryVersion), revocations.follow(state)]);
+      await Promise.all([follow(state), revocations.follow(state)]);
       reportSync();
       const snapshot = directory.snapshot();
       if (snapshot === lastSnapshot) return;

@@ -12,10 +12,20 @@ export interface RejectedKey {
   readonly fault: KeyFault;
 }
 
+/** What the one-row state says of the table. */
+export interface DirectoryState {
+  readonly epoch: string;
+  /** Rises with every change of any row, within an epoch: a restored backup comes to the same number by other changes. */
+  readonly directoryVersion: number;
+}
+
 export interface DirectoryFollower {
   readonly directory: Directory;
-  /** Reads the table where the version is another than the one last read. Throws what the store throws. */
-  follow(version: number): Promise<void>;
+  /**
+   * Reads the table where the state is another than the one last read, and puts back what it lacks. Throws what the store
+   * throws, and has then to be called again.
+   */
+  follow(state: DirectoryState): Promise<void>;
 }
 
 export interface DirectoryFollowerOptions {
@@ -35,7 +45,8 @@ const restoreEveryMs = 5 * secondMs;
 export function createDirectoryFollower(options: DirectoryFollowerOptions): DirectoryFollower {
   const { clock, secrets, alg, store } = options;
   let rejected: RejectedKey[] = [];
-  let readVersion: number | undefined;
+  /** Of the last reading after which nothing was left to put back. */
+  let done: DirectoryState | undefined;
   let restoredAtMs = Number.NEGATIVE_INFINITY;
   const directory = createDirectory({
     clock,
@@ -46,23 +57,25 @@ export function createDirectoryFollower(options: DirectoryFollowerOptions): Dire
     },
   });
 
-  async function restoreLost(rows: readonly PublishedKey[]): Promise<void> {
+  /** False where it is too early for that. */
+  async function restoreLost(rows: readonly PublishedKey[]): Promise<boolean> {
     const lost = directory.lostFrom(rows);
-    if (lost.length === 0 || clock.nowMs() < restoredAtMs + restoreEveryMs) return;
+    if (lost.length === 0) return true;
+    if (clock.nowMs() < restoredAtMs + restoreEveryMs) return false;
     restoredAtMs = clock.nowMs();
     options.onRestored(await store.restore(lost));
+    return true;
   }
 
   return {
     directory,
-    async follow(version) {
-      if (version === readVersion) return;
+    async follow({ epoch, directoryVersion }) {
+      if (epoch === done?.epoch && directoryVersion === done.directoryVersion) return;
       const rows = await store.list();
       rejected = [];
       directory.learn(rows);
-      readVersion = version;
       options.onRejected(rejected);
-      await restoreLost(rows);
+      if (await restoreLost(rows)) done = { epoch, directoryVersion };
     },
   };
 }

@@ -1,7 +1,10 @@
-import { expect, test } from "@jest/globals";
+import { describe, expect, test } from "@jest/globals";
+import { createFleetSecrets } from "../../src/fleet-secret.ts";
 import { createDirectory } from "../../src/keys/directory.ts";
+import { createDirectoryFollower } from "../../src/keys/follow-directory.ts";
 import { jwksText } from "../../src/keys/jwks-document.ts";
-import type { PublishedKey } from "../../src/keys/published-key.ts";
+import { type PublishedKey, sealPublication } from "../../src/keys/published-key.ts";
+import { generateSigningKey } from "../../src/keys/signing-key.ts";
 
 function setUp(startMs = 0) {
   let nowMs = startMs;
@@ -128,4 +131,71 @@ test("keeps what it knows over a forward step of the clock, and forgets it after
   expect(kids()).toEqual(["a"]);
   setTime(1100);
   expect(kids()).toEqual([]);
+});
+
+describe("following the table", () => {
+  const secrets = createFleetSecrets(Buffer.alloc(32, 1));
+
+  function sealedRow(): PublishedKey {
+    const { kid, x } = generateSigningKey("EdDSA");
+    const key = row(kid, { x, retiresAtMs: 9000, expiresAtMs: 9100 });
+    return { ...key, seal: sealPublication(secrets, key) };
+  }
+
+  /** A table in memory; `restored` is what was put back, each time. */
+  function setUpTable() {
+    const table = { nowMs: 60, rows: [sealedRow()], isAway: false, restored: [] as string[][] };
+    const { directory, follow } = createDirectoryFollower({
+      clock: { nowMs: () => table.nowMs },
+      secrets,
+      alg: "EdDSA",
+      store: {
+        list: async () => table.rows,
+        async restore(keys) {
+          if (table.isAway) throw new Error("away");
+          table.restored.push(keys.map(({ kid }) => kid));
+          return keys.length;
+        },
+      },
+      onRejected: () => undefined,
+      onRestored: () => undefined,
+    });
+    return { table, follow, serves: (kid: string) => directory.find(kid).status === "published" };
+  }
+
+  test("reads it at every other version, and at the same one in another epoch", async () => {
+    const { table, follow, serves } = setUpTable();
+    await follow({ epoch: "a", directoryVersion: 12 });
+    const kids: string[] = [];
+    const publish = () => {
+      table.rows = [sealedRow()];
+      kids.push(table.rows[0]?.kid ?? "");
+    };
+    publish();
+    await follow({ epoch: "a", directoryVersion: 12 });
+    expect(kids.map(serves)).toEqual([false]);
+    await follow({ epoch: "a", directoryVersion: 13 });
+    publish();
+    await follow({ epoch: "b", directoryVersion: 13 });
+    expect(kids.map(serves)).toEqual([true, true]);
+    expect(table.restored).toHaveLength(1);
+  });
+
+  test("puts back what is lost at the same version still, where that failed before", async () => {
+    const { table, follow } = setUpTable();
+    await follow({ epoch: "a", directoryVersion: 1 });
+    const kids = table.rows.map(({ kid }) => kid);
+    Object.assign(table, { rows: [], isAway: true });
+    const again = () => follow({ epoch: "a", directoryVersion: 2 });
+    await expect(again()).rejects.toThrow("away");
+    table.isAway = false;
+    // Not at once, for whoever deletes rows must not keep the fleet busy.
+    await again();
+    expect(table.restored).toEqual([]);
+    table.nowMs = 60 + 5000;
+    await again();
+    expect(table.restored).toEqual([kids]);
+    await again();
+    expect(table.restored).toEqual([kids]);
+  });
 });

@@ -121,8 +121,8 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     monotonic,
     intervalMs: settings.syncIntervalMs,
     readState: createFleetStateReader(link),
-    async onState({ directoryVersion }) {
-      await follow(directoryVersion);
+    async onState(state) {
+      await follow(state);
       if (directory.snapshot() !== lastSnapshot) rotation.lookForPlace();
       lastSnapshot = directory.snapshot();
     },
