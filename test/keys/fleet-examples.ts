@@ -74,6 +74,35 @@ export const examples: [PlannedSettings, readonly Action[]][] = [
       { do: "advance", of: "period", share: 2.5 },
     ],
   ],
+  // A restored backup comes to the version that others have read, by a newcomer's keys.
+  [
+    settings,
+    [
+      start,
+      start,
+      settle,
+      ...[0, 1].map((at): Action => ({ do: "cut", at, afterStatements: 0, answerLost: false })),
+      { do: "lose", newest: 2 },
+      start,
+      { do: "mendAll" },
+      settle,
+      { do: "loginAll" },
+    ],
+  ],
+  // A backup is restored that has no record of what a key signed, and then its owner stops.
+  [
+    settings,
+    [
+      start,
+      start,
+      settle,
+      { do: "loginAll" },
+      { do: "lose", newest: 4 },
+      settle,
+      { do: "stop", ...first },
+      oneSecond,
+    ],
+  ],
   // Two logins and a stop of the same instance at once.
   [
     settings,

@@ -5,7 +5,14 @@ import fc from "fast-check";
 import { type Account, sealAccount } from "../../src/accounts/account.ts";
 import { createGarbageCollector } from "../../src/keys/secure-heap.ts";
 import { createAccountStore } from "../../src/postgres/accounts.ts";
-import { commandTimeouts, createPool, endPool, type Pool, type Queryable } from "../../src/postgres/pool.ts";
+import {
+  commandTimeouts,
+  createPool,
+  endPool,
+  type Pool,
+  type Queryable,
+  timestamp,
+} from "../../src/postgres/pool.ts";
 import { testSecrets } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { amount, longFormSeed } from "../support/long-form.ts";
@@ -72,6 +79,9 @@ async function emptyTables(): Promise<void> {
 async function liveThrough(planned: PlannedSettings, plan: readonly Action[]): Promise<void> {
   await emptyTables();
   time.set(planned.startsAt.getTime());
+  await pool.query("update keyfleet.fleet_state set complete_since = $1", [
+    timestamp(planned.startsAt.getTime()),
+  ]);
   const direct = time.wrap(pool as Queryable);
   const fleet = createSimulatedFleet({
     settings: readSettings(planned),

@@ -5,7 +5,7 @@ import { compactVerify, createLocalJWKSet, decodeJwt, decodeProtectedHeader } fr
 import type { Account } from "../../src/accounts/account.ts";
 import type { FleetSecrets } from "../../src/fleet-secret.ts";
 import { jwksText } from "../../src/keys/jwks-document.ts";
-import type { Pool, Queryable } from "../../src/postgres/pool.ts";
+import { type Pool, type Queryable, timestamp } from "../../src/postgres/pool.ts";
 import { inTransaction } from "../support/database.ts";
 import type { VirtualTime } from "../support/virtual-time.ts";
 import { createDatabaseLink, type Outage } from "./database-link.ts";
@@ -57,7 +57,7 @@ export interface SimulatedFleet {
   advance(durationMs: number): Promise<void>;
   /** Time passes while statements are under way. */
   pass(durationMs: number): Promise<void>;
-  /** The database is restored from a backup made before the newest so many keys. */
+  /** The database is restored from a backup made before the newest so many keys, and without the tokens since. */
   loseNewestRows(count: number): Promise<void>;
   /** How many statements wait for a lock. */
   countBlocked(): Promise<number>;
@@ -270,6 +270,7 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
     },
     async loseNewestRows(count) {
       const newest = [...record.publications.values()].slice(-count);
+      if (newest.length === 0) return;
       tell(`a restored backup lacks ${newest.map(({ name }) => name).join(", ")}`);
       for (const { kid } of newest) {
         if (record.lost.has(kid)) continue;
@@ -281,7 +282,15 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
         await client.query("delete from keyfleet.signing_keys where kid = any ($1)", [
           newest.map(({ kid }) => kid),
         ]);
-        await client.query("update keyfleet.fleet_state set directory_version = directory_version + 1");
+        await client.query("delete from keyfleet.issued_tokens where issued_at >= $1", [
+          timestamp(Math.min(...newest.map(({ publishedAtMs }) => publishedAtMs))),
+        ]);
+        // As whoever notices it first does. The version comes to the same number again by as many publications.
+        await client.query(
+          `update keyfleet.fleet_state set directory_version = directory_version - $1,
+             epoch = gen_random_uuid(), complete_since = $2`,
+          [newest.length, timestamp(time.nowMs())],
+        );
       });
     },
     async countBlocked() {
