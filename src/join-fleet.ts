@@ -203,6 +203,8 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     onLost: report.onLost,
     onBeat(outcome) {
       isBarred = outcome !== "alive";
+      // For good: a database that is set back does not know of it before the next beat.
+      if (outcome === "revoked") void rotation.stop();
     },
     onEnded(why) {
       report.onEnded(why);

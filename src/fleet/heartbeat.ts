@@ -12,7 +12,7 @@ export interface Heartbeat {
 
 export function createHeartbeat(options: {
   readonly instance: Instance;
-  readonly store: Pick<InstanceStore, "register" | "beat">;
+  readonly store: Pick<InstanceStore, "register" | "beat" | "bar">;
   isListening(): boolean;
 }): Heartbeat {
   const { instance, store } = options;
@@ -20,7 +20,7 @@ export function createHeartbeat(options: {
   /** Kept until it is answered: it may have been written. */
   let next: string | undefined;
   let lastBeatAtMs: number | null = null;
-
+  let isRevoked = false;
   let running: Promise<Exclude<BeatOutcome, "unknown">> | undefined;
 
   async function beatOnce(): Promise<BeatOutcome> {
@@ -40,7 +40,7 @@ export function createHeartbeat(options: {
     return outcome;
   }
 
-  async function beat(): Promise<Exclude<BeatOutcome, "unknown">> {
+  async function beatAsKnown(): Promise<Exclude<BeatOutcome, "unknown">> {
     const outcome = await beatOnce();
     if (outcome !== "unknown") return outcome;
     // Lost with a restored backup.
@@ -48,6 +48,15 @@ export function createHeartbeat(options: {
     expected = "";
     const again = await beatOnce();
     return again === "unknown" ? "stopped" : again;
+  }
+
+  async function beat(): Promise<Exclude<BeatOutcome, "unknown">> {
+    const outcome = await beatAsKnown();
+    if (outcome === "revoked") isRevoked = true;
+    if (outcome !== "alive" || !isRevoked) return outcome;
+    // That, too, was lost with a restored backup.
+    await store.bar(instance.id);
+    return "revoked";
   }
 
   return {

@@ -34,6 +34,8 @@ export interface InstanceStore {
   /** Writes the instance's row, or finds it there. */
   register(instance: Instance): Promise<void>;
   beat(beat: Beat): Promise<{ readonly outcome: BeatOutcome; readonly beatAtMs: number | null }>;
+  /** Revokes an instance again that knows that it was. */
+  bar(instanceId: string): Promise<void>;
   /** Ends the instance: its unused keys are withdrawn, its current one is retired, both by now. */
   stop(instanceId: string): Promise<void>;
   /** Ends the keys of instances that are dead, where this one may judge. Returns whose. */

@@ -39,6 +39,13 @@ export function createInstanceStore(database: Queryable): InstanceAdministration
       );
       return rows[0] ?? { outcome: "unknown", beatAtMs: null };
     },
+    async bar(instanceId) {
+      await database.query(
+        `select keyfleet.revoke_instance_keys(i.id, true, 'restored', ('instance:' || i.id, i.id, null))
+         from keyfleet.instances i where i.id = $1`,
+        [instanceId],
+      );
+    },
     async stop(instanceId) {
       await database.query("select keyfleet.stop_instance($1)", [instanceId]);
     },

@@ -4,6 +4,7 @@ import { createInstance, type Instance, type InstanceStore } from "../../src/fle
 import { keyStateAt, type PublishedKey } from "../../src/keys/published-key.ts";
 import { commandTimeouts, createPool, endPool, type Pool } from "../../src/postgres/pool.ts";
 import { createRevocationStore } from "../../src/postgres/revocations.ts";
+import { testActing } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { createFleetRows, type FleetRows, whileReplaced } from "./fleet-rows.ts";
 
@@ -27,7 +28,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-function heartbeat(store: Pick<InstanceStore, "register" | "beat"> = fleet.instances): Heartbeat {
+function heartbeat(store: Pick<InstanceStore, "register" | "beat" | "bar"> = fleet.instances): Heartbeat {
   return createHeartbeat({ instance, store, isListening: () => true });
 }
 
@@ -58,7 +59,7 @@ describe("a heartbeat", () => {
   test("goes on after an answer was lost", async () => {
     let isLost = true;
     const heart = heartbeat({
-      register: (given) => fleet.instances.register(given),
+      ...fleet.instances,
       async beat(beat) {
         const answer = await fleet.instances.beat(beat);
         if (isLost) throw new Error("the answer was lost");
@@ -119,6 +120,15 @@ describe("a heartbeat", () => {
     expect(await heart.beat()).toBe("stopped");
     await pool.query("update keyfleet.instances set revoked_at = clock_timestamp()");
     expect(await heart.beat()).toBe("revoked");
+  });
+
+  test("tells a restored backup that its instance was revoked", async () => {
+    const heart = heartbeat();
+    await fleet.keys.revokeInstanceKeys(instance.id, true, "revoked", testActing);
+    expect(await heart.beat()).toBe("revoked");
+    await pool.query("update keyfleet.instances set revoked_at = null");
+    expect(await heart.beat()).toBe("revoked");
+    expect(await fleet.instances.list()).toMatchObject([{ revokedAtMs: expect.any(Number) }]);
   });
 });
 
