@@ -168,7 +168,10 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     collectGarbage: createGarbageCollector(),
     onEvent(event) {
       reportKey(event);
-      if (event.type === "refused" && event.reason === "instance_ended") isBarred = true;
+      if (event.type !== "refused" || event.reason !== "instance_ended") return;
+      isBarred = true;
+      // The answer says why.
+      background.beat();
     },
   });
   const loans = createSignatureLoans({

@@ -5,12 +5,12 @@ import { compactVerify, createLocalJWKSet, decodeJwt, decodeProtectedHeader } fr
 import type { Account } from "../../src/accounts/account.ts";
 import type { FleetSecrets } from "../../src/fleet-secret.ts";
 import { jwksText } from "../../src/keys/jwks-document.ts";
-import { type Pool, type Queryable, timestamp } from "../../src/postgres/pool.ts";
-import { inTransaction } from "../support/database.ts";
+import type { Pool, Queryable } from "../../src/postgres/pool.ts";
 import type { VirtualTime } from "../support/virtual-time.ts";
 import { createDatabaseLink, type Outage } from "./database-link.ts";
 import { type BeforeLogin, lendersFor } from "./fleet-lenders.ts";
 import { createFleetRecord, type FleetRecord, knows, type Situation } from "./fleet-record.ts";
+import { restoreBackup } from "./restored-backup.ts";
 import {
   createInstanceId,
   createSimulatedInstance,
@@ -277,21 +277,7 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
         const knowing = live().filter((instance) => knows(record, instance, kid));
         record.lost.set(kid, new Set(knowing.map(({ id }) => id)));
       }
-      await inTransaction(pool, async (client) => {
-        await client.query("set local session_replication_role = replica");
-        await client.query("delete from keyfleet.signing_keys where kid = any ($1)", [
-          newest.map(({ kid }) => kid),
-        ]);
-        await client.query("delete from keyfleet.issued_tokens where issued_at >= $1", [
-          timestamp(Math.min(...newest.map(({ publishedAtMs }) => publishedAtMs))),
-        ]);
-        // As whoever notices it first does. The version comes to the same number again by as many publications.
-        await client.query(
-          `update keyfleet.fleet_state set directory_version = directory_version - $1,
-             epoch = gen_random_uuid(), complete_since = $2`,
-          [newest.length, timestamp(time.nowMs())],
-        );
-      });
+      await restoreBackup(pool, newest, time.nowMs());
     },
     async countBlocked() {
       const { rows } = await pool.query<{ blocked: number }>(

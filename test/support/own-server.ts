@@ -1,8 +1,10 @@
 /** A PostgreSQL of a test's own: with settings and an environment that others should not have, and to be ended. */
 
+import { execFile } from "node:child_process";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { promisify } from "node:util";
 import pg from "pg";
 import { openCluster } from "../../src/postgres/embedded-folder.ts";
 import { connectionString, type RunningServer, startOrJoin } from "../../src/postgres/embedded-server.ts";
@@ -16,6 +18,8 @@ export interface OwnServer {
   stop(signal?: NodeJS.Signals): Promise<void>;
   /** Starts it again, on the same port. */
   start(): Promise<void>;
+  /** Copies its files, while it is stopped; what is returned puts them back in the same way. */
+  backUp(): Promise<() => Promise<void>>;
   /** Ends it, and removes its files. */
   remove(): Promise<void>;
 }
@@ -65,6 +69,19 @@ export async function startOwnServer(options: {
     stop,
     async start() {
       await start(port);
+    },
+    async backUp() {
+      const { dataDirectory } = cluster;
+      const copy = `${dataDirectory}-copy`;
+      const replace = async (target: string, source: string) => {
+        await stop();
+        await rm(target, { recursive: true, force: true });
+        // Owners are kept: they are another user's files where root runs the tests.
+        await promisify(execFile)("cp", ["-a", source, target]);
+        await start(port);
+      };
+      await replace(copy, dataDirectory);
+      return () => replace(dataDirectory, copy);
     },
     async remove() {
       await pool.end();
