@@ -67,7 +67,8 @@ export function checkNewToken(fleet: SimulatedFleet, issuer: SimulatedInstance, 
   const isOwn = publication.instanceId === issuer.id;
   const settledAtMs = (publication.seenAtMs ?? Number.POSITIVE_INFINITY) + 2 * settings.syncIntervalMs;
   // A lender signs after the statement, and judges the key by then.
-  const isSettled = (isOwn ? issued.issuedAtMs : fleet.nowMs()) + toleranceMs >= settledAtMs;
+  const signedAtMs = isOwn ? issued.issuedAtMs : fleet.nowMs();
+  const isSettled = signedAtMs + toleranceMs >= settledAtMs;
   demand(
     isSettled || (isOwn && before.mayBeAlone),
     `I1: ${name} signed ${settledAtMs - issued.issuedAtMs} ms too early`,
@@ -78,7 +79,7 @@ export function checkNewToken(fleet: SimulatedFleet, issuer: SimulatedInstance, 
   );
   fleet.saw(isSettled ? "a settled key signed" : "an instance alone signed at once");
   for (const instance of fleet.live()) {
-    const sinceSyncMs = issued.issuedAtMs - instance.lastSync().atMs;
+    const sinceSyncMs = signedAtMs - instance.lastSync().atMs;
     const follows = instance.link.isUp() && sinceSyncMs <= 2 * settings.syncIntervalMs - toleranceMs;
     if (!follows || instance === issuer || record.lost.has(issued.kid)) continue;
     // Who is ended in the database goes on serving what it knows, and is not looked for.
