@@ -82,8 +82,9 @@ export function checkNewToken(fleet: SimulatedFleet, issuer: SimulatedInstance, 
     const sinceSyncMs = signedAtMs - instance.lastSync().atMs;
     const follows = instance.link.isUp() && sinceSyncMs <= 2 * settings.syncIntervalMs - toleranceMs;
     if (!follows || instance === issuer || record.lost.has(issued.kid)) continue;
-    // Who is ended in the database goes on serving what it knows, and is not looked for.
-    const isLookedFor = instance.hasStarted() && !record.leaving.has(instance.id);
+    // Who is ended in the database, or silent for a minute, goes on serving what it knows, and is not looked for.
+    const isSilent = record.silentForMs(instance.id, signedAtMs) > 60_000 - toleranceMs;
+    const isLookedFor = instance.hasStarted() && !record.leaving.has(instance.id) && !isSilent;
     if (isSettled || isLookedFor)
       demand(
         serves(instance, issued.kid),
