@@ -136,6 +136,17 @@ describe("the limit of 90 unexpired keys", () => {
     expect(await outcomesOf([late], 16)).toEqual(["no_place"]);
   });
 
+  test("has room for a first successor where as many signers leave at once as may be", async () => {
+    const maxSigners = 29;
+    for (let count = 0; count < maxSigners; count += 1) {
+      const id = await fleet.instance();
+      for (const _ of ["previous", "current", "next"]) await fleet.publish(id, maxSigners);
+      await fleet.beats(id, { leaving: true });
+    }
+    expect(await outcomesOf([await fleet.instance()], maxSigners)).toEqual(["published"]);
+    expect(await outcomesOf([await fleet.instance()], maxSigners)).toEqual(["no_place"]);
+  });
+
   test("is never passed", async () => {
     const signer = await fleet.instance();
     const results: string[] = [];
