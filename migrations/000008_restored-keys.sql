@@ -16,7 +16,7 @@ begin
   for ended in
     update keyfleet.signing_keys k set retired_early_at = case
         when k.activates_at > now_at
-          or k.activates_at < (select s.complete_since from keyfleet.fleet_state s)
+          or k.activates_at <= (select s.complete_since from keyfleet.fleet_state s)
           or exists (select from keyfleet.issued_tokens t where t.kid = k.kid) then now_at
         else k.activates_at - interval '1 millisecond' end
       where k.instance_id = p_instance_id and k.revoked_at is null and keyfleet.key_retirement(k) > now_at

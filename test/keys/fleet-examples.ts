@@ -213,4 +213,9 @@ export const examples: [PlannedSettings, readonly Action[]][] = [
       { do: "advance", of: "period", share: 0.043 },
     ],
   ],
+  // The epoch begins in the very moment in which the key does that signed a token of which no record is left.
+  [
+    { ...settings, schedule: "* * * * * *", startsAt: new Date("2026-01-01T00:00:00.000Z"), latencyMs: 0 },
+    [start, { do: "loginAll" }, { do: "lose", newest: 1 }, { do: "stop", ...first }],
+  ],
 ];
