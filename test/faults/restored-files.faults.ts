@@ -159,6 +159,10 @@ test("keys, their ends and what was revoked come back, honest tokens are no forg
     return served.length === kids.length && kids.every((kid) => served.includes(kid));
   });
   await eventuallyAll([old, late], canIssue);
+  await eventuallyAll(fleet, async ({ url }) => {
+    const { events } = (await readSnapshot(url)).snapshot;
+    return [...barredKids, ...revokedSince].every((id) => events.some((event) => event.id === id));
+  });
   expect((await fleetState()).epoch).not.toBe(before.epoch);
   for (const instance of fleet) {
     for (const answer of [...lost, successor]) {
@@ -168,8 +172,6 @@ test("keys, their ends and what was revoked come back, honest tokens are no forg
     }
     expect(await readMetric(instance, "keyfleet_forged_tokens_total")).toBe(0);
     await expectRevoked([instance], barredKids);
-    const { events } = (await readSnapshot(instance.url)).snapshot;
-    expect(events.map(({ id }) => id)).toEqual(expect.arrayContaining([...revokedSince]));
   }
   expect(await refresh(old, kept.refresh_token)).toMatchObject({ scope: kept.scope });
   for (const answer of lost) expect(await verdict(verifier, answer)).toBe("accepted");
@@ -217,7 +219,7 @@ test("control: were a key that has no record withdrawn whenever its owner ends, 
   await eventually(async () => (await unrevokedKids(late)).length === 2);
   await eventuallyAll([old, late], canIssue);
   await verifyThrough(old, lost.access_token);
-  await replaceInFunction(server.pool, "end_keys", /or k\.activates_at < \([^)]*\)/, "");
+  await replaceInFunction(server.pool, "end_keys", /or k\.activates_at <= \([^)]*\)/, "");
   await late.stop();
   await eventually(async () => !(await kidsOf(old)).includes(kidOf(lost)));
   await expect(verifyThrough(old, lost.access_token)).rejects.toThrow("no applicable key");
