@@ -211,7 +211,7 @@ export function createLargeFleet(options: {
   async function pruneOften(): Promise<void> {
     const inTime: Queryable = {
       query: (text, values) =>
-        direct.query(text.replaceAll(/\bnow\(\)/g, "pg_catalog.clock_timestamp()"), values),
+        direct.query(text.replaceAll("pg_catalog.now()", "pg_catalog.clock_timestamp()"), values),
     };
     await prune(inTime, 90 * 24 * 60 * minuteMs);
     queue.at(time.nowMs() + pruneEveryMs, pruneOften);
