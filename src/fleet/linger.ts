@@ -26,15 +26,15 @@ export async function linger(options: {
   const endsAtMs = performance.now() + durationMs;
   let hasGivenUp = false;
 
-  /** By `performance.now()`; that it is not known when, and that it may be never, are one. */
-  async function replacedAtMs(): Promise<number | undefined> {
+  /** By `performance.now()`; infinite where nobody is in sight, or that is not known. */
+  async function replacedAtMs(): Promise<number> {
     try {
       if (!hasGivenUp) await instances.giveUpPlace(instanceId);
       hasGivenUp = true;
       const inMs = await instances.replacedInMs(instanceId, propagationDelayMs);
-      return inMs === undefined ? undefined : performance.now() + inMs;
+      return performance.now() + (inMs ?? Number.POSITIVE_INFINITY);
     } catch {
-      return undefined;
+      return Number.POSITIVE_INFINITY;
     }
   }
 
@@ -42,8 +42,8 @@ export async function linger(options: {
   for (let told = false; ; told = true) {
     const atMs = await replacedAtMs();
     const nowMs = performance.now();
-    const isSoon = atMs !== undefined && atMs <= endsAtMs + handoverMs;
-    if ((atMs !== undefined && atMs <= nowMs) || (nowMs >= endsAtMs && !isSoon)) return;
+    const isSoon = atMs <= endsAtMs + handoverMs;
+    if (atMs <= nowMs || (nowMs >= endsAtMs && !isSoon)) return;
     if (!told) logger.info({ linger_ms: durationMs }, "lending signatures until another instance can");
     await new Promise((resolve) => setTimeout(resolve, askEveryMs));
   }
