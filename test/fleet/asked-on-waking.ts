@@ -1,12 +1,13 @@
 /** An instance that is stopped while the keys of another are published, and asked for their tokens before it can read. */
 
+import { afterEach, beforeEach } from "@jest/globals";
 import type { TokenResponse } from "../../src/protocol/oauth.ts";
 import { addClient, basic } from "../http/endpoint-fixture.ts";
-import { login } from "../support/accounts.ts";
-import type { TestDatabase } from "../support/database.ts";
-import type { TestInstance } from "../support/instance.ts";
+import { addAccount, login } from "../support/accounts.ts";
+import { freshDatabase, type TestDatabase } from "../support/database.ts";
+import { startInstance, type TestInstance } from "../support/instance.ts";
 
-export const issuer = "https://id.example";
+const issuer = "https://id.example";
 
 export interface Answers {
   /** To a token, at `/userinfo` and `/introspect`; and to the revocation of another. */
@@ -18,14 +19,35 @@ export interface Answers {
   readonly revoked: number;
 }
 
-export async function askOnWaking(
-  database: TestDatabase,
-  woken: TestInstance,
-  startOther: () => Promise<TestInstance>,
-): Promise<Answers> {
+let database: TestDatabase;
+let started: TestInstance[];
+
+/** Called once in a file: a database for each of its tests, and the end of what it started. */
+export function useWakingFleet(): void {
+  beforeEach(async () => {
+    database = await freshDatabase();
+    await addAccount(database.url);
+    started = [];
+  });
+  afterEach(async () => {
+    for (const instance of started) instance.process.kill("SIGCONT");
+    await Promise.all(started.map((instance) => instance.stop("SIGKILL")));
+    await database.drop();
+  });
+}
+
+export async function startWith(syncInterval: string, untilReady = true): Promise<TestInstance> {
+  const settings = { ISSUER: issuer, FLEET_SYNC_INTERVAL: syncInterval };
+  const instance = await startInstance({ databaseUrl: database.url, settings, untilReady });
+  started.push(instance);
+  return instance;
+}
+
+/** The other's keys are published while `woken` is stopped. */
+export async function askOnWaking(woken: TestInstance): Promise<Answers> {
   const secret = await addClient(database, { id: "shop", audiences: [issuer], scopes: [] }, issuer);
   woken.process.kill("SIGSTOP");
-  const other = await startOther();
+  const other = await startWith("200ms");
   const [kept, revoked] = [await login(other.url), await login(other.url)];
   const userinfo = ({ url }: TestInstance, { access_token }: TokenResponse) =>
     fetch(`${url}/userinfo`, { headers: { authorization: `Bearer ${access_token}` } });
