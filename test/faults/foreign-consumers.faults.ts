@@ -3,13 +3,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import { decodeJwt } from "jose";
 import { login } from "../support/accounts.ts";
-import {
-  type ForeignConsumer,
-  type ForeignKind,
-  prepareForeignConsumers,
-} from "./consumers/foreign-consumers.ts";
+import type { ForeignConsumer, ForeignKind } from "./consumers/foreign-consumers.ts";
 import { type ForeignFleet, startForeignFleet } from "./foreign-fleet.ts";
 import { type Outcome, type Pace, runScenario, type Tally } from "./foreign-scenario.ts";
+import { buildForeign } from "./population.ts";
 
 const audience = "https://api.example";
 const otherAudience = "https://other.example";
@@ -45,11 +42,7 @@ const paces: readonly Pace[] = [
   },
 ];
 
-const { kinds, missing } = await prepareForeignConsumers();
-
-// Jest names what it skips only where something else has run.
-if (missing.length > 0) console.log(["skipped:", ...missing].join("\n"));
-for (const why of missing) test.skip(why, () => undefined);
+const kinds = await buildForeign();
 
 for (const pace of kinds.length > 0 ? paces : []) {
   describe(pace.name, () => {

@@ -87,6 +87,8 @@ function refusalOf({ verify }: Pick<Consumer, "verify">, token: string): Promise
 /** At the top of a test file: those of other languages that can be built here; the others are shown as skipped. */
 export async function buildForeign(): Promise<readonly ForeignKind[]> {
   const { kinds, missing } = await prepareForeignConsumers();
+  // Jest names what it skips only where something else has run.
+  if (missing.length > 0) console.log(["skipped:", ...missing].join("\n"));
   for (const why of missing) test.skip(why, () => undefined);
   return kinds;
 }
