@@ -132,7 +132,7 @@ export async function startLoadedFleet(
   underWay = Promise.all([...Array.from({ length: people }, logInOnAndOn), tryMadeUpKeys()]);
   const more = async (count: number) => {
     const enough = tokens + count;
-    await eventually(() => tokens >= enough, 20_000);
+    await eventually(() => tokens >= enough, 40_000);
   };
   await more(10);
   const delay = `${delayMs} milliseconds`;
