@@ -12,7 +12,7 @@ export interface KeyOffer {
   readonly settled: readonly string[];
   /** Published so lately that only an instance that is alone may sign with them. */
   readonly unsettled: readonly string[];
-  /** Whether one of the settled has matured and signs, now and when the statement comes: then none need be borrowed. */
+  /** Whether of the settled one that has matured signs, whenever the statement may come: then none need be borrowed. */
   readonly isMature: boolean;
 }
 
@@ -73,19 +73,25 @@ export function createKeyRing(deps: {
   const isMatureAt = (key: HeldKey, nowMs: number) => isMature(key.published, propagationDelayMs, nowMs);
   const hasMatureAt = (nowMs: number) =>
     usableAt(nowMs).some((key) => signsAt(key, nowMs) && isMatureAt(key, nowMs));
+  /** Asked where it could cease: one that ends may leave a gap until the next has matured. */
+  function hasMatureThroughout(fromMs: number, untilMs: number): boolean {
+    const ends = [...held.values()].map(({ published }) => retirementMs(published));
+    return [fromMs, ...ends.filter((endMs) => endMs > fromMs && endMs <= untilMs)].every(hasMatureAt);
+  }
 
   return {
     offer() {
       if (held.size === 0) return { settled: [], unsettled: [], isMature: false };
       const nowMs = clock.nowMs();
-      // By the database's clock, of which the estimate may be ahead, a period may not have ended yet.
-      const usable = usableAt(nowMs - stepThresholdMs);
+      // By the database's clock, of which the estimate may be ahead, a period may not have ended yet, nor a key matured.
+      const earliestMs = nowMs - stepThresholdMs;
+      const usable = usableAt(earliestMs);
       const kids = (settled: boolean) =>
         usable.filter((key) => key.settledAtMs <= nowMs === settled).map((key) => key.signingKey.kid);
       return {
         settled: kids(true),
         unsettled: kids(false),
-        isMature: hasMatureAt(nowMs) && hasMatureAt(nowMs + statementWithinMs),
+        isMature: hasMatureThroughout(earliestMs, nowMs + statementWithinMs),
       };
     },
     sign(kid, claims) {
