@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 
 /** Of the process's main thread, since its start; 0 where the system does not say. */
-export function waitedForProcessorMs(pid: number | undefined): number {
+function waitedForProcessorMs(pid: number | undefined): number {
   try {
     return Number(readFileSync(`/proc/${pid}/schedstat`, "utf8").split(" ")[1]) / 1e6;
   } catch {

@@ -7,27 +7,23 @@ import { freshDatabase } from "../support/database.ts";
 import { readMetric, type Settings, startInstance, type TestInstance } from "../support/instance.ts";
 import { readOnceName } from "./consumers.ts";
 import { startLoadedFleet } from "./loaded-fleet.ts";
-import { waitedForProcessorMs } from "./processor-waits.ts";
 
 const onClose = closeAfterEach();
 const start = (instances: number, settings: Settings) => startLoadedFleet(instances, settings, onClose);
 
-test("an instance that is added under load answers a login soon after its start, and no consumer rejects a token, not even one that never reads the set again", async () => {
+// How soon after its start is measured where nothing runs beside it, in `scale.faults.ts`.
+test("an instance that is added under load answers a login as soon as it is ready, and no consumer rejects a token, not even one that never reads the set again", async () => {
   const scaled = async () => {
     // Those that are added borrow for good: no key signs that was not there when the set was read.
     const loaded = await start(1, { MAX_SIGNERS: "1" });
-    const firstLoginsMs: number[] = [];
     for (let added = 0; added < 2; added += 1) {
-      const { instance, startedAtMs } = await loaded.fleet.start();
+      const { instance } = await loaded.fleet.start();
       const { access_token } = await login(instance.url);
-      // Other tests run beside this one: all of it is counted in `scale.faults.ts`.
-      firstLoginsMs.push(Date.now() - startedAtMs - waitedForProcessorMs(instance.process.pid));
       await loaded.check(access_token);
     }
     await loaded.more(60);
     expect(loaded.rejecting()).toEqual([]);
     expect(loaded.refusals()).toEqual([]);
-    expect(Math.min(...firstLoginsMs)).toBeLessThan(2000);
   };
   /** Borrowing and maturing switched off: it signs at once with a key of its own. */
   const control = async () => {

@@ -34,6 +34,8 @@ export interface DatabaseLink extends Queryable {
   mend(): void;
   /** The next statement that writes commits when released. */
   slowNextCommit(): SlowCommit;
+  /** The next statement is under way for so much longer, as behind others that wait for a connection. */
+  holdUpNextStatement(heldUpMs: number): void;
 }
 
 export interface DatabaseLinkOptions {
@@ -57,6 +59,7 @@ export function createDatabaseLink(options: DatabaseLinkOptions): DatabaseLink {
   const direct = time.wrap(pool as Queryable);
   let outage: Outage | undefined;
   let statementsLeft = 0;
+  let heldUpMs = 0;
   let slow: { readonly hold: () => void; readonly released: Promise<void> } | undefined;
 
   async function run<Row extends object>(text: string, values: readonly unknown[]) {
@@ -101,12 +104,16 @@ export function createDatabaseLink(options: DatabaseLinkOptions): DatabaseLink {
         },
       };
     },
+    holdUpNextStatement(nextMs) {
+      heldUpMs = nextMs;
+    },
     async query(text, values = []) {
       const left = statementsLeft;
       if (outage !== undefined) statementsLeft -= 1;
       const isLost = outage !== undefined && left <= 0;
       if (isLost && !(outage?.answerLost && left === 0)) throw new DatabaseAway();
-      time.pass(options.latencyMs());
+      time.pass(heldUpMs + options.latencyMs());
+      heldUpMs = 0;
       const result = await run(text, values);
       options.onCommitted(text, values, result);
       time.pass(options.latencyMs());

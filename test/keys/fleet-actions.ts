@@ -35,6 +35,7 @@ export async function perform(fleet: SimulatedFleet, action: Action): Promise<vo
       return ended === undefined || ended === chosen ? undefined : fleet.end(chosen, ended);
     }
     case "login":
+      chosen.link.holdUpNextStatement(action.heldUpMs ?? 0);
       return fleet.login(chosen);
     case "loginAll":
       for (const each of fleet.live()) await fleet.login(each);

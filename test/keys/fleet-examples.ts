@@ -213,6 +213,22 @@ export const examples: [PlannedSettings, readonly Action[]][] = [
       { do: "advance", of: "period", share: 0.043 },
     ],
   ],
+  // A key that was published late matures when its period has begun; a statement sent before that may come after.
+  [
+    { ...settings, schedule: "*/30 * * * * *", propagationShare: 0.95 },
+    [
+      start,
+      start,
+      { do: "advance", of: "period", share: 2 },
+      { do: "boundary", offsetMs: -100 },
+      { do: "cut", at: 1, afterStatements: 0, answerLost: false },
+      { do: "advance", of: "second", share: 2.2 },
+      { do: "mendAll" },
+      aMoment,
+      { do: "boundary", offsetMs: -200 },
+      { do: "login", at: 1, heldUpMs: 400 },
+    ],
+  ],
   // The epoch begins in the very moment in which the key does that signed a token of which no record is left.
   [
     { ...settings, schedule: "* * * * * *", startsAt: new Date("2026-01-01T00:00:00.000Z"), latencyMs: 0 },

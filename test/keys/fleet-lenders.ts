@@ -16,6 +16,8 @@ export interface BeforeLogin {
   readonly atMs: number;
   readonly mayBeAlone: boolean;
   readonly lenders: Lenders;
+  /** Kids of the keys that the instance had read of. */
+  readonly known: ReadonlySet<string>;
 }
 
 interface Situation {
@@ -63,4 +65,26 @@ export function lendersFor(fleet: Situation, borrower: SimulatedInstance): Lende
     .filter((key) => silentMs(key) <= deadAfterMs + toleranceMs);
   const kids = (keys: readonly Publication[]) => new Set(keys.map(({ kid }) => kid));
   return { sure: kids(sure), possible: kids(possible) };
+}
+
+/** A mature key of another that the statement found which issued then, by the database's own clock. */
+export function lenderFound(
+  fleet: Situation,
+  borrower: SimulatedInstance,
+  { known }: BeforeLogin,
+  issuedAtMs: number,
+): Publication | undefined {
+  const { record, toleranceMs } = fleet;
+  // It comes in whole milliseconds, rounded down.
+  const isUsableThen = (key: Publication) =>
+    isUsable(fleet, key, issuedAtMs) && isUsable(fleet, key, issuedAtMs + 1);
+  return [...record.publications.values()].find(
+    (key) =>
+      key.instanceId !== borrower.id &&
+      known.has(key.kid) &&
+      !record.lost.has(key.kid) &&
+      !record.leaving.has(key.instanceId) &&
+      record.silentForMs(key.instanceId, issuedAtMs) < silentAfterMs - toleranceMs &&
+      isUsableThen(key),
+  );
 }

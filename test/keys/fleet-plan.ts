@@ -24,7 +24,8 @@ export type Action =
   | { readonly do: "kill"; readonly at: number }
   | { readonly do: "stop"; readonly at: number }
   | { readonly do: "mend"; readonly at: number }
-  | { readonly do: "login"; readonly at: number }
+  /** `heldUpMs`: how long its first statement is under way. */
+  | { readonly do: "login"; readonly at: number; readonly heldUpMs?: number }
   | { readonly do: "loginAll" }
   | {
       readonly do: "cut";
@@ -160,7 +161,7 @@ function action<Name extends Action["do"]>(
 const laterActions: fc.Arbitrary<readonly Action[]> = fc.array(
   fc.oneof(
     { weight: 8, arbitrary: action("advance", { of, share }) },
-    { weight: 4, arbitrary: action("login", { at }) },
+    { weight: 4, arbitrary: action("login", { at, heldUpMs: fc.constantFrom(0, 0, 30, 700, 1900) }) },
     { weight: 8, arbitrary: action("loginAll", {}) },
     { weight: 5, arbitrary: action("start", { jitter, slowMs: fc.constantFrom(0, 0, 700) }) },
     { weight: 3, arbitrary: action("boundary", { offsetMs: fc.integer({ min: -1500, max: 1500 }) }) },

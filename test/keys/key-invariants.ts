@@ -1,6 +1,6 @@
 /** What has to hold in a simulated fleet at every moment: I1, I2 and I3 of the design, and what follows from them. */
 
-import { type BeforeLogin, lendersFor } from "./fleet-lenders.ts";
+import { type BeforeLogin, lenderFound, lendersFor } from "./fleet-lenders.ts";
 import { type IssuedToken, type KeyRow, knows, type Publication } from "./fleet-record.ts";
 import type { SimulatedFleet } from "./simulated-fleet.ts";
 import type { SimulatedInstance } from "./simulated-instance.ts";
@@ -47,12 +47,8 @@ function checkMaturity(
     return;
   }
   if (isMature) return;
-  const after = lendersFor(fleet, issuer).sure;
-  const lender = [...before.lenders.sure].find((sure) => after.has(sure));
-  demand(
-    lender === undefined,
-    `I9: ${name} signed before it was mature, though ${lender && record.keyName(lender)} was there`,
-  );
+  const lender = lenderFound(fleet, issuer, before, issuedAtMs);
+  demand(lender === undefined, `I9: ${name} signed before it was mature, though ${lender?.name} was there`);
   fleet.saw("an immature key signed where no mature one could");
 }
 
