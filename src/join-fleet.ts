@@ -275,9 +275,13 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     },
     async stop() {
       await background.stop();
-      await instances.stop(instance.id).catch((error: unknown) => {
+      try {
+        // Where the records of what the keys signed were lost with a restored backup, that has to be known before they end.
+        if (heartbeat.lastBeatAtMs() !== null) await heartbeat.beat();
+        await instances.stop(instance.id);
+      } catch (error) {
         logger.warn({ err: error }, "the keys could not be retired: they expire by themselves");
-      });
+      }
       ring.dropAll();
       await listener.close();
       await endPool(pool);

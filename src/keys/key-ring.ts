@@ -111,7 +111,9 @@ export function createKeyRing(deps: {
     },
     canLend(kid) {
       const key = held.get(kid);
-      return key !== undefined && key.settledAtMs <= clock.nowMs() && isMatureAt(key, clock.nowMs());
+      const nowMs = clock.nowMs();
+      // Mature by the database's clock, of which the estimate may be behind.
+      return key !== undefined && key.settledAtMs <= nowMs && isMatureAt(key, nowMs + stepThresholdMs);
     },
     keys: () => [...held.values()].map((key) => key.published),
     refresh(latest) {

@@ -139,6 +139,18 @@ test.each([
   for (const token of tokens) await verifyThrough(third, token);
 });
 
+test("an instance that is stopped before it has noticed leaves its key served as long as what it signed since is valid", async () => {
+  const first = await start();
+  await backUp();
+  const { access_token } = await login(first.url);
+  await untilBeatenSince([first]);
+  await restore();
+  expect(await first.stop()).toBe(0);
+
+  const second = await start();
+  await verifyThrough(second, access_token);
+});
+
 test("control: were the records believed as they are, honest tokens would count as forged", async () => {
   const first = await start();
   await backUp();

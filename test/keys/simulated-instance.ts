@@ -277,7 +277,7 @@ export function createSimulatedInstance(options: SimulatedInstanceOptions): Simu
     },
     async stop() {
       await rotation.stop();
-      await reached(instances.stop(id));
+      if (await reached(heart.beat())) await reached(instances.stop(id));
       ring.dropAll();
     },
     async end(instanceId) {
