@@ -182,8 +182,15 @@ describe("keys revoke", () => {
     const more = { FLEET_SYNC_INTERVAL: "2s", DATABASE_LISTEN_URL: listenProxy.url };
     const deaf = await start(more);
     const ring = await ringOf(deaf);
-    // Until its keys have settled it borrows.
+    // Until its keys have settled it borrows; some seconds later it asks no lender any more, whose answer it would not hear.
     await eventually(async () => ring.includes(kidOf(await login(deaf.url))));
+    await eventually(async () => {
+      const { rows } = await database.pool.query(
+        "select from keyfleet.signing_keys where kid = $1 and published_at < clock_timestamp() - interval '7 seconds'",
+        [ring[0]],
+      );
+      return rows.length === 1;
+    });
     listenProxy.setMode("hang");
     // Just after a reading, so that the next one is far; and without a command, whose end takes longer than that.
     await eventually(async () => (await readMetric(deaf, "keyfleet_fleet_sync_age_seconds")) < 0.15);
