@@ -39,11 +39,15 @@ export interface FleetSyncOptions {
   onFailure(error: unknown): void;
 }
 
+/** Where a reading took longer than this to fail, another would keep waiting who asks for the same answer. */
+const failsSoonMs = 500;
+
 /** A timer drives it for certainty; `poke`, on NOTIFY, only makes it faster. */
 export function createFleetSync(options: FleetSyncOptions): FleetSync {
   const { clock, monotonic, intervalMs } = options;
   let lastSyncedAtMs = Number.NEGATIVE_INFINITY;
-  let running: Promise<void> | undefined;
+  /** Whether it succeeded. */
+  let running: Promise<boolean> | undefined;
   let pokedWhileRunning = false;
   let stopped = true;
   let timer: NodeJS.Timeout | undefined;
@@ -68,8 +72,14 @@ export function createFleetSync(options: FleetSyncOptions): FleetSync {
     clearTimeout(timer);
     pokedWhileRunning = false;
     running = syncOnce()
-      .catch(options.onFailure)
-      .then(() => {
+      .then(
+        () => true,
+        (error: unknown) => {
+          options.onFailure(error);
+          return false;
+        },
+      )
+      .finally(() => {
         running = undefined;
         if (pokedWhileRunning && !stopped) run();
         else schedule();
@@ -88,11 +98,13 @@ export function createFleetSync(options: FleetSyncOptions): FleetSync {
       else run();
     },
     async isCurrent() {
-      const sinceMs = monotonic.nowMs() - 2 * intervalMs;
+      const askedAtMs = monotonic.nowMs();
+      const sinceMs = askedAtMs - 2 * intervalMs;
       // The reading that is under way may have begun before.
       for (let readings = 0; readings < 2 && lastSyncedAtMs < sinceMs && !stopped; readings += 1) {
         if (running === undefined) run();
-        await running;
+        const succeeded = await running;
+        if (!succeeded && monotonic.nowMs() - askedAtMs > failsSoonMs) break;
       }
       return lastSyncedAtMs >= sinceMs;
     },

@@ -105,6 +105,8 @@ export function createRevocationStream(options: RevocationStreamOptions): Revoca
   heartbeat.unref();
 
   function drop(response: Response): void {
+    // Its connection closes later, and until then another event may find it as full.
+    if (!consumers.delete(response)) return;
     options.onDropped();
     response.destroy();
   }

@@ -23,6 +23,8 @@ export interface LoadedFleet {
   tokens(): number;
   /** A token that was issued beside the load is verified like those of the load. */
   check(token: string): Promise<void>;
+  /** An access token. */
+  logIn(member: Member): Promise<string>;
   /** Consumers that rejected any token, sorted. */
   rejecting(): readonly string[];
   /** What logins were answered by instances that served and went on serving, where it was no token. */
@@ -52,9 +54,11 @@ export async function startLoadedFleet(
     readonly foreign?: readonly ForeignKind[];
     /** How old a key is when it may sign, if `settings` do not say otherwise. */
     readonly delayMs?: number;
+    /** How often a login is tried before its refusal counts: more than once where other tests keep the machine busy. */
+    readonly tries?: number;
   } = {},
 ): Promise<LoadedFleet> {
-  const { people = 1, foreign = [], delayMs = defaultDelayMs } = load;
+  const { people = 1, foreign = [], delayMs = defaultDelayMs, tries = 1 } = load;
   const [database, front] = await Promise.all([freshDatabase(), startFront()]);
   await addAccount(database.url);
   let population: Population | undefined;
@@ -106,6 +110,17 @@ export async function startLoadedFleet(
     for (const name of (await checkByAll(token)).keys()) rejecting.add(name);
   }
 
+  async function logIn({ instance }: Member): Promise<string> {
+    for (let failures = 1; ; failures += 1) {
+      try {
+        return (await login(instance.url)).access_token;
+      } catch (error) {
+        if (failures >= tries) throw error;
+        await pause(500);
+      }
+    }
+  }
+
   async function logInOnAndOn(): Promise<void> {
     for (; !closed; await pause(20)) {
       const members = fleet.serving();
@@ -113,7 +128,7 @@ export async function startLoadedFleet(
       const member = members[turn % members.length];
       if (member === undefined) continue;
       try {
-        latest = (await login(member.instance.url)).access_token;
+        latest = await logIn(member);
       } catch (error) {
         // Who has just been sent away answers no more: its people go elsewhere.
         if (member.state === "serving") refusals.push(`${member.name}: ${error}`);
@@ -148,6 +163,7 @@ export async function startLoadedFleet(
     more,
     tokens: () => tokens,
     check,
+    logIn,
     rejecting: () => [...rejecting].sort(),
     refusals: () => refusals,
     immatureTokens: () =>

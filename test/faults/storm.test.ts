@@ -53,7 +53,7 @@ test("no fault, of any kind, has a valid token rejected or a revoked one accepte
     await faults.replaceAll();
     await faults.scaleTo(1);
     // By chance they are some ten by now, where people got to do anything.
-    await eventually(() => (storm.ledger.counts().get("sessions ended") ?? 0) > 1);
+    await eventually(() => (storm.ledger.counts().get("sessions ended") ?? 0) > 1, 30_000);
     console.log(await storm.finish());
     if (storm.ledger.violations.length > 0)
       console.log(await writeStory(storm), storm.ledger.story.join("\n"));

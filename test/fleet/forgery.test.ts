@@ -284,6 +284,7 @@ describe("where a forgery revokes the key", () => {
       const fresh = await login(robbed.url);
       expect(ring.map((key) => key.kid)).not.toContain(kidOf(fresh.access_token));
       for (const instance of instances) {
+        await eventually(async () => (await servedKeys(instance)).has(kidOf(fresh.access_token)));
         await verifyThrough(instance, fresh.access_token);
         expect(await introspect(instance, fresh.access_token)).toEqual(active(fresh.access_token));
       }

@@ -90,7 +90,7 @@ test("control: where the ending is one statement, sessions survive it", async ()
   const counts = await withFunction(
     "change_account",
     () => changeAccountInOneStatement,
-    () => race(accountEndings, 40),
+    () => race(accountEndings, 60),
   );
   console.log(`control, the ending as one statement: ${JSON.stringify(counts)}`);
   expect(counts.survivors).toBeGreaterThan(0);

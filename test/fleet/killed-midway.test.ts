@@ -110,6 +110,9 @@ async function interrupt(
 ): Promise<void> {
   const url = new URL(database.url);
   url.searchParams.set("application_name", doomedName);
+  // Longer than by default: all of them are to wait at once.
+  for (const timeout of ["lock_timeout", "statement_timeout", "query_timeout"])
+    url.searchParams.set(timeout, "10000");
   const doomed = await startInstance({ databaseUrl: url.href, settings });
   try {
     await inTransaction(database.pool, async (locking) => {

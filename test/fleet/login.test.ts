@@ -3,6 +3,7 @@ import { createRemoteJWKSet, jwtVerify } from "jose";
 import { addAccount, login } from "../support/accounts.ts";
 import { freshDatabase, type TestDatabase } from "../support/database.ts";
 import { startInstance, type TestInstance } from "../support/instance.ts";
+import { sharedJwks } from "./silent-fleet.ts";
 
 let database: TestDatabase;
 let instances: TestInstance[];
@@ -12,6 +13,7 @@ beforeAll(async () => {
   await addAccount(database.url);
   const settings = { ISSUER: "http://localhost:8080" };
   instances = await Promise.all([1, 2, 3].map(() => startInstance({ databaseUrl: database.url, settings })));
+  await sharedJwks(instances);
 });
 
 afterAll(async () => {

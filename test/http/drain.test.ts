@@ -16,7 +16,7 @@ let instance: TestInstance;
 beforeAll(async () => {
   database = await freshDatabase();
   await addAccount(database.url);
-  instance = await startInstance({ databaseUrl: database.url, settings: { SHUTDOWN_DRAIN: "1s" } });
+  instance = await startInstance({ databaseUrl: database.url, settings: { SHUTDOWN_DRAIN: "3s" } });
 });
 afterAll(async () => {
   await instance.stop("SIGKILL");

@@ -174,6 +174,8 @@ test("consumers with much to catch up cost what they read at a time, not a log e
   const reading = await open(own.url);
   await eventually(() => reading.events.some(({ type }) => type === "revocation"));
   const [last] = await revokeIds(database.pool, 1);
+  const latest = () => reading.events.findLast(({ type }) => type === "revocation");
+  await eventually(() => revocationOf(latest() as StreamEvent).id === last);
   await eventually(() => reading.events.some(({ type }) => type === "heartbeat"));
   const types = reading.events.map(({ type }) => type);
   const heard = reading.events.filter(({ type }) => type === "revocation");

@@ -106,7 +106,8 @@ describe("the stream", () => {
     const behindSeconds = (rows[0]?.now ?? 0) - asOfOf(heartbeats[3]);
     expect(behindSeconds).toBeGreaterThanOrEqual(0);
     expect(behindSeconds).toBeLessThan(3);
-    expect(new Set(heartbeats.map(asOfOf)).size).toBeGreaterThanOrEqual(3);
+    // In whole seconds, of a reading of just before.
+    expect(new Set(heartbeats.map(asOfOf)).size).toBeGreaterThanOrEqual(2);
     for (const { id } of heartbeats) expect(id).toBeUndefined();
   });
 
@@ -116,7 +117,7 @@ describe("the stream", () => {
       signal: AbortSignal.timeout(5000),
     });
     expect(response.status).toBe(200);
-    expect(await readMetric(instance, "keyfleet_stream_consumers")).toBe(0);
+    await eventually(async () => (await readMetric(instance, "keyfleet_stream_consumers")) === 0);
   });
 });
 

@@ -67,7 +67,7 @@ test("the snapshot holds the unexpired in order, each until when, where it ends,
 });
 
 test("what has expired is left out, although its row is still there", async () => {
-  const [id = ""] = await revokeIds(database.pool, 1, "1 second");
+  const [id = ""] = await revokeIds(database.pool, 1, "3 seconds");
   await untilRead(id);
   await eventually(async () => !idsOf((await read()).events).includes(id));
   const { rows } = await database.pool.query("select from keyfleet.revocations where id = $1", [id]);

@@ -47,16 +47,18 @@ export async function createForger(fixture: EndpointFixture): Promise<Forger> {
   const key = makeKey();
   const thief = createInstance();
   await createInstanceStore(pool).register(thief);
-  const { rows } = await pool.query(
-    "select floor(extract(epoch from clock_timestamp()) * 1000)::float as now",
-  );
-  const nowMs = Number(rows[0].now);
-  const times = { publishedAtMs: nowMs, activatesAtMs: nowMs };
-  const ends = { retiresAtMs: nowMs + 3_600_000, expiresAtMs: nowMs + 7_200_000 };
-  const row = { kid: key.kid, x: key.x, alg: "EdDSA", instanceId: thief.id, ...times, ...ends } as const;
-  await createPublishedKeyStore(pool).publish(row, sealPublication(testSecrets, row), {
-    maxSigners: 16,
-    madeAtMs: row.publishedAtMs,
+  // Again where the reading of the clock has aged.
+  await eventually(async () => {
+    const { rows } = await pool.query(
+      "select floor(extract(epoch from clock_timestamp()) * 1000)::float as now",
+    );
+    const nowMs = Number(rows[0].now);
+    const times = { publishedAtMs: nowMs, activatesAtMs: nowMs };
+    const ends = { retiresAtMs: nowMs + 3_600_000, expiresAtMs: nowMs + 7_200_000 };
+    const row = { kid: key.kid, x: key.x, alg: "EdDSA", instanceId: thief.id, ...times, ...ends } as const;
+    const conditions = { maxSigners: 16, madeAtMs: row.publishedAtMs };
+    const seal = sealPublication(testSecrets, row);
+    return (await createPublishedKeyStore(pool).publish(row, seal, conditions)).outcome === "published";
   });
   await eventually(async () => (await fixture.send("GET", `/.well-known/jwks/${key.kid}`)).status === 200);
   const tokens = await fixture.login();

@@ -140,7 +140,7 @@ test("a flood of made-up kids costs a few requests, and neither memory nor good 
   );
   // Five at once, five a second, and all keys once a second.
   expect(keyRequests.length).toBeLessThanOrEqual(5 + 6 * (durationS + 1));
-  expect(newKeyMs).toBeLessThan(2000);
+  expect(newKeyMs).toBeLessThan(4000);
   // Less than it takes to remember a kid each.
   expect(grownBytes).toBeLessThan(100 * sent);
 }, 60_000);

@@ -143,10 +143,11 @@ test("metadata that cannot be had are asked for once a second, whatever the numb
   const verifier = startVerifier({ revocation: null });
   const beganAtMs = performance.now();
   const codes = new Set<string>();
-  for (let index = 0; performance.now() - beganAtMs < 1500; index += 1) {
+  for (let index = 0; issuer.requests.length < 2; index += 1) {
     codes.add(await outcomeOf(verifier, withMadeUpKid(index)));
     await new Promise((resolve) => setTimeout(resolve, 3));
   }
+  expect(performance.now() - beganAtMs).toBeGreaterThan(990);
   expect([...codes]).toEqual(["keys_unavailable"]);
   expect(issuer.requests).toEqual([metadataPath, metadataPath]);
   issuer.answerWith(metadataPath, undefined);

@@ -9,7 +9,8 @@ import { type SmallIssuer, startSmallIssuer } from "./small-issuer.ts";
 
 const nowSeconds = 1_800_000_000;
 const now = () => nowSeconds * 1000;
-const patienceMs = 5000;
+/** All are asked at once. */
+const patienceMs = 15_000;
 let issuer: SmallIssuer;
 let forger: Forger;
 let verifier: Verifier;
