@@ -242,6 +242,11 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     },
   });
 
+  async function confirmRecords(): Promise<void> {
+    if (epochGuard.isDoubtful()) await sync.syncOnce();
+    await heartbeat.beat();
+  }
+
   return {
     pool,
     clock,
@@ -254,10 +259,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
     start: () => background.start(),
     loans,
     canIssue,
-    async confirmRecords() {
-      if (epochGuard.isDoubtful()) await sync.syncOnce();
-      await heartbeat.beat();
-    },
+    confirmRecords,
     ended,
     refreshGauges() {
       metrics.signer.set(ring.canSign() ? 1 : 0);
@@ -277,7 +279,7 @@ export function joinFleet(options: FleetOptions, issuer: string, metrics: Metric
       await background.stop();
       try {
         // Where the records of what the keys signed were lost with a restored backup, that has to be known before they end.
-        if (heartbeat.lastBeatAtMs() !== null) await heartbeat.beat();
+        if (heartbeat.lastBeatAtMs() !== null) await confirmRecords();
         await instances.stop(instance.id);
       } catch (error) {
         logger.warn({ err: error }, "the keys could not be retired: they expire by themselves");
