@@ -5,6 +5,7 @@ import { addAccount, eventually, login } from "../support/accounts.ts";
 import { freshDatabase, inTransaction, type TestDatabase } from "../support/database.ts";
 import { readMetric, startInstance, type TestInstance } from "../support/instance.ts";
 import { fastClocks, jumpingCalendar, wrongCalendar } from "../support/wrong-calendar.ts";
+import { jwksOf } from "./silent-fleet.ts";
 
 const clocks: [string, string[]][] = [
   ["an hour ahead", wrongCalendar("3_600_000")],
@@ -81,12 +82,7 @@ test.each(clocks)(
     try {
       await issueByTwoKeys(skewed);
       // A key that has just been published is known to one before the other.
-      await eventually(async () => {
-        const documents = await Promise.all(
-          [skewed, right].map(async ({ url }) => (await fetch(`${url}/.well-known/jwks.json`)).text()),
-        );
-        return documents[0] === documents[1];
-      });
+      await eventually(async () => (await jwksOf(skewed)) === (await jwksOf(right)));
     } finally {
       await skewed.stop();
     }

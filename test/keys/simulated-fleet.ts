@@ -231,10 +231,11 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
       const aloneBefore = !record.isAnotherAlive(instance.id, atMs);
       const lenders = lendersFor({ record, settings, toleranceMs, nowMs: () => atMs }, instance);
       const known = new Set([...record.publications.keys()].filter((kid) => knows(record, instance, kid)));
+      const before = { atMs, lenders, known };
       const login = await instance.login();
       if (login === undefined) {
         tell(`#${instance.number} issues nothing`);
-        options.onNotIssued(instance, { atMs, mayBeAlone: aloneBefore, lenders, known });
+        options.onNotIssued(instance, { ...before, mayBeAlone: aloneBefore });
         return;
       }
       const { token, issuedAtMs } = login;
@@ -243,7 +244,7 @@ export function createSimulatedFleet(options: SimulatedFleetOptions): SimulatedF
       record.tokens.push({ token, kid, expMs, issuedAtMs, instanceId: instance.id });
       tell(`#${instance.number} issued a token under ${record.keyName(kid)}`);
       const mayBeAlone = aloneBefore || !record.isAnotherAlive(instance.id, issuedAtMs + 2);
-      options.onIssued(instance, { atMs, mayBeAlone, lenders, known });
+      options.onIssued(instance, { ...before, mayBeAlone });
       const keys = jwksText(instance.directory.snapshot().keys);
       const verified = await compactVerify(token, createLocalJWKSet(JSON.parse(keys)));
       expect(verified.protectedHeader.kid).toBe(kid);
