@@ -52,6 +52,7 @@ test("where the whole fleet leaves at once, and lingers no longer than a key tak
   expect(loaded.rejecting()).toEqual([readOnceName]);
   expect(loaded.refusals()).toEqual([]);
   expect(await loaded.immatureTokens()).toBe(0);
-  for (const member of old)
-    expect(await loaded.stoppedAfterMaturityMs(member, successors)).toBeGreaterThanOrEqual(0);
+  // Who is ready to leave while the other has not said yet that it leaves too may go: the last of them may not.
+  const stopped = old.map((member) => loaded.stoppedAfterMaturityMs(member, successors));
+  expect(Math.max(...(await Promise.all(stopped)))).toBeGreaterThanOrEqual(0);
 }, 120_000);
